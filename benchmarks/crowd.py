@@ -36,7 +36,7 @@ from transfuse.data.load import load_samples
 from transfuse.evaluation.evaluate import evaluate
 from transfuse.fusion.match import match
 from transfuse.fusion.sample_weighting import sample_weighting
-from transfuse.merging.learned_weights import learn_weights
+from transfuse.merging.learned_weights import WeightDistillation
 
 
 @dataclass(frozen=True)
@@ -151,10 +151,10 @@ def measured(name: str, count: int, seed: int, steps: int, samples: int) -> dict
     keep("default", evaluate(fused.model, tests), start=course["start"], best=course["best"], starts=course["starts"])
     matched = match(models, given, steps=steps, **options)
     parents, split = teachers(matched)
-    weighting = sample_weighting(matched)
+    learning, weighting = LearningOptions(steps=steps), sample_weighting(matched)
     for name, number in (("anchor, moved", 0), ("best parent, moved", best)):
         control = deepcopy(parents[number])
-        learn_weights(control, parents, matched.weights, split, LearningOptions(steps=steps), weighting)
+        WeightDistillation(control, parents, matched.weights, split, learning, weighting).run("weights")
         keep(name, evaluate(control, tests))
     for method in ("uniform", "auto"):
         keep(f"ensemble, {method}", ensemble(models, method, tests))

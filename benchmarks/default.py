@@ -35,7 +35,7 @@ from transfuse.distillation.history import History
 from transfuse.distillation.validation import BatchSplit, split_with_answers
 from transfuse.fusion.matched import Matched
 from transfuse.fusion.sample_weighting import sample_weighting
-from transfuse.merging.learned_weights import learn_weights
+from transfuse.merging.learned_weights import WeightDistillation
 from transfuse.network.model import with_tensors
 
 SHARED = DATA.parent
@@ -110,7 +110,7 @@ def moved_parents(matched: Matched, steps: int | None) -> Iterator[tuple[PreTrai
     weighting = sample_weighting(matched)
     for parent in parents:
         control = deepcopy(parent)
-        yield control, learn_weights(control, parents, matched.weights, halves, learning, weighting)
+        yield control, WeightDistillation(control, parents, matched.weights, halves, learning, weighting).run("weights")
 
 
 def main() -> None:

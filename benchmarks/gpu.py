@@ -46,7 +46,7 @@ from transfuse.distillation.validation import split_with_answers
 from transfuse.evaluation.evaluate import ensemble
 from transfuse.evaluation.samples import labeled_batches
 from transfuse.fusion import calibration
-from transfuse.merging.learned_weights import learn_weights
+from transfuse.merging.learned_weights import WeightDistillation
 from transfuse.network.outputs import predict
 
 Row = dict[str, Any]
@@ -148,7 +148,7 @@ class Run:
         split = split_with_answers(parents[0], matched.context.batches, "weights")
         anchor = deepcopy(parents[0])
         given = (anchor, parents, matched.weights, split, options.learning())
-        history, row = self.timed(lambda: learn_weights(*given, seed=options.seed))
+        history, row = self.timed(lambda: WeightDistillation(*given, seed=options.seed).run("weights"))
         return row | {"history": asdict(history)} | self.model_losses(anchor)
 
     def floor(self) -> Row:

@@ -42,7 +42,7 @@ from transfuse.fusion.grow import GrowthPlan, growth, growth_plan
 from transfuse.fusion.match import match
 from transfuse.fusion.matched import Matched
 from transfuse.fusion.sample_weighting import sample_weighting
-from transfuse.merging.learned_weights import learn_weights
+from transfuse.merging.learned_weights import WeightDistillation
 
 NOISE = 0.01  # of a copied unit, relative to its weights
 Tests = dict[str, list[list[Batch]]]  # by kind of samples, the batches of every draw of hidden letters
@@ -130,7 +130,9 @@ def moved(control: PreTrainedModel, matched: Matched, steps: int) -> dict[str, A
     """Move a parent by some steps towards the targets of the fusion, in place."""
     parents, split = teachers(matched)
     learning = replace(matched.options.learning(), steps=steps)
-    return vars(learn_weights(control, parents, matched.weights, split, learning, sample_weighting(matched)))
+    return vars(
+        WeightDistillation(control, parents, matched.weights, split, learning, sample_weighting(matched)).run("weights")
+    )
 
 
 def main() -> None:

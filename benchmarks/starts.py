@@ -26,7 +26,7 @@ from transfuse.config.literals import LearningOptions
 from transfuse.data.load import load_samples
 from transfuse.data.samples import Samples
 from transfuse.fusion.sample_weighting import sample_weighting
-from transfuse.merging.learned_weights import learn_weights
+from transfuse.merging.learned_weights import WeightDistillation
 
 FITTED, NOISE = "fitted layers", "parent 1 with noise"
 
@@ -80,7 +80,9 @@ def main() -> None:
                     continue
                 trained = deepcopy(model)
                 options = replace(learning, steps=steps)
-                history = learn_weights(trained, parents, matched.weights, halves, options, weighting, seed=args.seed)
+                history = WeightDistillation(
+                    trained, parents, matched.weights, halves, options, weighting, seed=args.seed
+                ).run("weights")
                 rows.append(key | {"before": before[start], "test": measure(trained), "course": asdict(history)})
                 print(json.dumps({**rows[-1], "course": history.excess[-1]}), flush=True)
                 record(name, {"pair": args.pair, "rows": rows})

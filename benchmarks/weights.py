@@ -31,7 +31,7 @@ from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
 from transfuse.distillation.validation import split_with_answers
 from transfuse.fusion.align import align
 from transfuse.fusion.calibration import calibrate
-from transfuse.merging.learned_weights import learn_weights
+from transfuse.merging.learned_weights import WeightDistillation
 from transfuse.network.model import network, with_tensors
 
 
@@ -60,7 +60,7 @@ def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> d
     parents = [with_tensors(networks[0].model, tensors) for tensors in aligned_weights(alignments)]
     splits = split_with_answers(parents[0], context.batches, "weights")
     control = deepcopy(parents[0])
-    history = learn_weights(control, parents, weights, splits, chosen.learning(), weighting)
+    history = WeightDistillation(control, parents, weights, splits, chosen.learning(), weighting).run("weights")
     found["anchor, learned (control)"] = row(judge.measure(control)) | {"course": vars(history)}
     base = mean(found[name]["loss"] for name in ("anchor", "other parent"))
     print(seeds, {name: round(each["loss"] - base, 4) for name, each in found.items()}, flush=True)

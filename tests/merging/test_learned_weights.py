@@ -16,7 +16,7 @@ from transfuse.errors import ConfigError, SpecError
 from transfuse.fusion import match
 from transfuse.fusion.fuse import fuse
 from transfuse.merging import learned_weights
-from transfuse.merging.learned_weights import WeightDistillation, learn_weights
+from transfuse.merging.learned_weights import WeightDistillation
 from transfuse.report.tables import fusion_summary
 
 WITHOUT_HEADS = [case for case in HEADS if case.name in ("BertModel", "ViTModel", "T5Model")]
@@ -51,7 +51,8 @@ def broken(case: Case, seed: int = 0) -> torch.nn.Module:
 @families
 def test_a_broken_model_comes_nearer_in_every_family(case):
     fused, halves = broken(case), validation_split(large_batches(case))
-    course = learn_weights(fused, [case.build(1)], [1.0], halves, LearningOptions(steps=2 * INTERVAL))
+    options = LearningOptions(steps=2 * INTERVAL)
+    course = WeightDistillation(fused, [case.build(1)], [1.0], halves, options).run("weights")
     assert course.validated == (0, INTERVAL, 2 * INTERVAL)
     assert len(course.excess) == 3
     assert min(course.excess) < 0.9 * course.excess[0]
@@ -63,7 +64,9 @@ def test_a_broken_model_comes_nearer_in_every_family(case):
 def test_a_model_that_is_what_its_parents_are_stays(case):
     model, parents = case.build(1), [case.build(1), case.build(1)]
     before = case.logits(model)
-    learn_weights(model, parents, [0.4, 0.6], validation_split(large_batches(case)), LearningOptions(steps=INTERVAL))
+    WeightDistillation(
+        model, parents, [0.4, 0.6], validation_split(large_batches(case)), LearningOptions(steps=INTERVAL)
+    ).run("weights")
     torch.testing.assert_close(case.logits(model), before, atol=1e-5, rtol=1e-5)
 
 
@@ -76,13 +79,13 @@ def test_streams_are_what_brings_it_back():
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(learned_weights, "STREAM_WEIGHT", streams)
             fused = broken(case)
-            learn_weights(
+            WeightDistillation(
                 fused,
                 [whole],
                 [1.0],
                 validation_split(large_batches(case)),
                 LearningOptions(steps=4 * INTERVAL),
-            )
+            ).run("weights")
         left[streams] = (case.logits(fused) - case.logits(whole)).square().mean()
     assert left[learned_weights.STREAM_WEIGHT] < 0.9 * left[0.0]
 
@@ -165,7 +168,7 @@ def test_texts_that_ask_nothing_teach_nothing():
     halves = ([sample | {"labels": labels}], [sample | {"labels": labels}])
     assert len(labels) > learned_weights.MAX_TEXTS
     fused = broken(case)
-    course = learn_weights(fused, [case.build(1)], [1.0], halves, LearningOptions(steps=INTERVAL))
+    course = WeightDistillation(fused, [case.build(1)], [1.0], halves, LearningOptions(steps=INTERVAL)).run("weights")
     assert course.best > 0
     assert all(values.isfinite().all() for values in fused.parameters())
 
@@ -174,14 +177,14 @@ def test_what_is_left_alone_stays():
     case = CASES[0]
     fused, left = broken(case), "vit.layers.0.mlp.fc1"
     before = {name: values.clone() for name, values in fused.state_dict().items()}
-    learn_weights(
+    WeightDistillation(
         fused,
         [case.build(1)],
         [1.0],
         validation_split(large_batches(case)),
         LearningOptions(steps=INTERVAL),
         untouched=[left],
-    )
+    ).run("weights")
     changed = {name for name, values in fused.state_dict().items() if not torch.equal(values, before[name])}
     assert changed
     assert not any(name.startswith(f"{left}.") for name in changed)
@@ -192,14 +195,13 @@ def test_a_run_that_was_cut_short_ends_as_one_that_was_not(tmp_path, cut_short):
 
     def learn(state=None):
         fused = broken(case)
-        course = learn_weights(
+        course = WeightDistillation(
             fused,
             [case.build(1)],
             [1.0],
             validation_split(large_batches(case)),
             LearningOptions(steps=2 * INTERVAL),
-            state=state,
-        )
+        ).run("weights", state)
         return fused.state_dict(), course
 
     cut_short(lambda: learn(state))

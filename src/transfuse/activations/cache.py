@@ -9,6 +9,7 @@ import torch
 
 from transfuse.activations.hook_points import HookPoint
 from transfuse.activations.project import ProjectedMoments
+from transfuse.base.budget import FLOAT64_BYTES
 from transfuse.base.cache import Entry, Store
 from transfuse.base.distributed import process_group
 from transfuse.base.grouping import groups_within
@@ -17,7 +18,6 @@ from transfuse.transport.cost import Moments
 
 CollectFn = Callable[[Sequence[HookPoint]], Mapping[HookPoint, Moments]]
 MOMENT_FIELDS = tuple(field.name for field in fields(Moments) if field.name != "count")
-FLOAT64_BYTES = 8
 
 
 def cached_moments(

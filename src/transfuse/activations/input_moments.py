@@ -11,10 +11,10 @@ from transformers import PreTrainedModel
 
 from transfuse.activations.hooks import MAX_SAMPLES
 from transfuse.base.batch import Batch, split_batch, token_mask, without_labels
+from transfuse.base.budget import FLOAT64_BYTES
 from transfuse.base.grouping import groups_within
 
 ROOM = 2**30  # bytes of moments that are collected in one pass over the samples
-FLOAT64_BYTES = 8
 
 
 class InputMoments(Mapping[str, Tensor]):

@@ -30,6 +30,7 @@ MAX_LOGITS = 2**26  # largest number of logits, tokens times vocabulary size, co
 FREE_SHARE = 4  # a batch may take one fourth of the free memory
 LOGIT_COPIES = 8  # copies of a text's logits that are alive while several models predict
 FLOAT_BYTES = 4  # bytes of a number in single precision
+FLOAT64_BYTES = 8
 STREAM_COPIES = 10  # vectors of the width of the residual stream that are alive for a token
 HIDDEN_COPIES = 3  # vectors of the width of the hidden layer that are alive for a token
 LAYER_STREAM_COPIES = 16  # the same in each layer, where gradients follow
@@ -42,8 +43,8 @@ CACHES = {
     "alignment evidence": 2**28,  # evidence about spaces, between two rounds of coordinate descent
     "candidate predictions": 2**27,  # the parents' predictions, while candidate alignments are compared
     "parent predictions": 2**28,  # the parents' predictions on batches that recur in training
-    "parent activations": 2
-    ** 30,  # the parents' activations on batches that recur in training, or while layers are fitted
+    # The parents' activations on batches that recur in training, or while layers are fitted:
+    "parent activations": 2**30,
     "block outputs": 2**30,  # outputs inside blocks, while layers are fitted
 }
 CACHE_SHARE = 16  # with --max-memory, a cache may take a sixteenth of the limit

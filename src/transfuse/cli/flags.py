@@ -23,7 +23,6 @@ FLOW = "flow"  # the option whose value has the options of the flow
 
 # Arguments and flags of several commands that are not options of a configuration file.
 Models = Annotated[list[str], Argument(metavar="MODEL", help="Checkpoint folders or Hub names.")]
-Data = Annotated[str | None, Option("--data", metavar="DATA", help="Labeled samples (texts, for a language model).")]
 Limit = Annotated[
     int | None, Option(min=1, metavar="COUNT", help="Measure on this many samples only, drawn with --seed.")
 ]

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from transfuse.alignment.exact.stacked_samples import stack_entries
 from transfuse.alignment.spec_for import alignment_spec
-from transfuse.base.budget import FLOAT_BYTES
+from transfuse.base.budget import FLOAT64_BYTES, FLOAT_BYTES
 from transfuse.checkpoint.adapter_layout import adapter_bytes
 from transfuse.config.options import Options
 from transfuse.config.settings import torch_dtype
@@ -22,7 +22,6 @@ from transfuse.network.model import declaration
 from transfuse.network.space import Group, Space
 from transfuse.network.spec import Spec
 
-FLOAT64_BYTES = 8
 STARTUP_BYTES = 600 * 2**20  # memory of Python, torch and transformers before anything is read
 MATRICES = (Group.ORTHOGONAL, Group.CENTERED, Group.LINEAR, Group.COMPLEX)  # groups whose maps are stored as matrices
 BLOCK = re.compile(r"(^|\.)(\d+)\.")  # the number of the block in the name of a space

@@ -10,10 +10,10 @@ from transformers import PreTrainedModel
 from transfuse.activations.hook_points import HookPoint, input_points, output_points
 from transfuse.activations.hooks import ACTIVATION_BYTES, MAX_SAMPLES
 from transfuse.alignment.exact import evidence as exact
-from transfuse.base.budget import FLOAT_BYTES, cache_bytes, token_bytes
+from transfuse.base.budget import FLOAT64_BYTES, FLOAT_BYTES, cache_bytes, token_bytes
 from transfuse.config.options import Options
 from transfuse.fusion.calibration import resolve_match_on
-from transfuse.fusion.plan import FLOAT64_BYTES, STARTUP_BYTES, Estimate
+from transfuse.fusion.plan import STARTUP_BYTES, Estimate
 from transfuse.fusion.plan_fitting import FittingMemory
 from transfuse.fusion.plan_learning import LearningMemory
 from transfuse.fusion.plan_parts import DataPlan, MemoryParts, MemoryStage, with_freed_blocks

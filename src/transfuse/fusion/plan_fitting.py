@@ -7,8 +7,7 @@ from transformers import PreTrainedModel
 
 from transfuse.activations.token_importance import MAX_SAMPLES as IMPORTANCE_SAMPLES
 from transfuse.base.batch import VALIDATION_EVERY
-from transfuse.base.budget import FLOAT_BYTES, attention_weights, cache_bytes, tokens_at_once
-from transfuse.fusion.plan import FLOAT64_BYTES
+from transfuse.base.budget import FLOAT64_BYTES, FLOAT_BYTES, attention_weights, cache_bytes, tokens_at_once
 from transfuse.fusion.plan_parts import MemoryParts, MemoryStage, large_blocks
 from transfuse.fusion.plan_samples import SampleSizes
 from transfuse.fusion.plan_shape import ModelShape

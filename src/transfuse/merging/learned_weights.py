@@ -17,7 +17,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,7 +37,6 @@ from transfuse.base.batch import (
 )
 from transfuse.base.budget import cache_bytes, samples_at_once
 from transfuse.config.literals import LearningOptions
-from transfuse.distillation.history import History, TrackFn, untracked
 from transfuse.distillation.image_variants import ImageVariants
 from transfuse.distillation.loop import TrainingLoop
 from transfuse.distillation.optimizers import block_optimizers
@@ -62,36 +60,8 @@ MAX_TEXTS = 25  # largest number of texts in a batch
 MIN_ANSWERS = 100  # smallest number of answers in a step; an image has one answer, a text has many
 
 
-def learn_weights(
-    fused: PreTrainedModel,
-    parents: Sequence[PreTrainedModel],
-    weights: Sequence[float],
-    batches: BatchSplit,
-    options: LearningOptions,
-    weighting: WeightingFn = uniform,
-    untouched: Collection[str] = (),
-    seed: int = 0,
-    state: Path | None = None,
-    track: TrackFn = untracked,
-) -> History:
-    """Train the weights of `fused` in place and keep those with the lowest validation loss.
-
-    Args:
-        fused: the model to train, in the parents' basis.
-        parents: the teachers, all in one basis and of one shape.
-        weights: one weight per parent. They sum to one.
-        batches: training and validation batches. `fused` must not have been fitted to the latter.
-        weighting: method that weights the parents per sample.
-        untouched: names of modules that are not trained.
-        state: file from which an interrupted run is resumed, and to which this run saves its state.
-        track: iterates over the steps and displays progress.
-    """
-    loop = WeightDistillation(fused, parents, weights, batches, options, weighting, untouched, seed)
-    return loop.run("weights", state, track)
-
-
 class WeightDistillation(TrainingLoop):
-    """Train the weights of a fused model."""
+    """Train the weights of a fused model in place."""
 
     lr_patience = 0.125
     answer_weight = 1.0  # of the loss of the predictions
@@ -103,13 +73,20 @@ class WeightDistillation(TrainingLoop):
         weights: Sequence[float],
         batches: BatchSplit,
         options: LearningOptions,
-        weighting: WeightingFn,
-        untouched: Collection[str],
-        seed: int,
+        weighting: WeightingFn = uniform,
+        untouched: Collection[str] = (),
+        seed: int = 0,
         streams: bool = True,
     ) -> None:
-        """
+        """Validate the untrained weights.
+
         Args:
+            fused: the model to train, in the parents' basis.
+            parents: the teachers, all in one basis and of one shape.
+            weights: one weight per parent. They sum to one.
+            batches: training and validation batches. `fused` must not have been fitted to the latter.
+            weighting: method that weights the parents per sample.
+            untouched: names of modules that are not trained.
             streams: whether the parents' streams are matched, and not only their predictions.
         """
         self.fused = fused.requires_grad_(True)  # a copy of a model that the user may have frozen

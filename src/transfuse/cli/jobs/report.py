@@ -115,7 +115,7 @@ def report_job(
     samples = calibration_samples(fusion_data, architecture, with_split)
     chosen = options.model_dump(exclude_unset=True)
     if has_samples_in_memory(record):  # which had no part in the matching, so that it needs no option on samples
-        chosen = {name: value for name, value in chosen.items() if name in (*MATCHING, "weights")}
+        chosen = {name: value for name, value in chosen.items() if name in MATCHING}
     matched = match(paths, samples, progress, cache=cache, base=base, **chosen)
     check_same_samples(record, matched.context.batches)
     if has_samples_in_memory(record):
