@@ -100,7 +100,13 @@ def merged(
         options: fields of `MergeRequest`.
     """
     weights = [1 / len(networks)] * len(networks)
-    request = MergeRequest(networks[0], aligned_weights(alignments), weights, context.batches, **options)
+    request = MergeRequest(
+        anchor=networks[0],
+        parents=aligned_weights(alignments),
+        weights=weights,
+        batches=context.batches,
+        **options,
+    )
     model = MERGE_METHODS[method](request)
     assert isinstance(model, PreTrainedModel)
     return model, request.record

@@ -48,7 +48,9 @@ def grown(case: Case, models: Sequence[PreTrainedModel], ratio: float, method: s
     alignments, _ = align(networks, weights, AlignContext("weights"), make(Options, {"align": method}))
     batches = [cast(case.inputs(case.configure(), seed), torch.float64) for seed in range(40)]
     shapes = growth(networks[0].model, growth_plan([network.model for network in networks], ratio))
-    request = MergeRequest(networks[0], aligned_weights(alignments), weights, batches, growth=shapes)
+    request = MergeRequest(
+        anchor=networks[0], parents=aligned_weights(alignments), weights=weights, batches=batches, growth=shapes
+    )
     merged = MERGE_METHODS["least-squares"](request)
     assert isinstance(merged, PreTrainedModel)
     return merged

@@ -143,10 +143,10 @@ def test_the_untrained_start_comes_back_if_training_only_harms() -> None:
     """Two copies of one model: nothing is nearer to both than either of them."""
     model = network(CASE.build(1), torch.device("cpu"))
     request = MergeRequest(
-        model,
-        [model.tensors, copy.deepcopy(model.tensors)],
-        [0.5, 0.5],
-        BATCHES,
+        anchor=model,
+        parents=[model.tensors, copy.deepcopy(model.tensors)],
+        weights=[0.5, 0.5],
+        batches=BATCHES,
         learning=LearningOptions(steps=25),
     )
     fused = merge_learned(request)
@@ -163,9 +163,10 @@ def test_layers_are_fitted_to_held_out_samples_too_if_there_is_time(
     parents = [model.tensors for model in models]
     monkeypatch.setattr(methods, "_other_starts", lambda *_: {})
     monkeypatch.setattr(methods, "QUICK_MINUTES", minutes)
-    fused = merge_learned(MergeRequest(models[0], parents, [0.5, 0.5], BATCHES, learning=QUICK))
+    request = MergeRequest(anchor=models[0], parents=parents, weights=[0.5, 0.5], batches=BATCHES, learning=QUICK)
+    fused = merge_learned(request)
     fitted_to = BATCHES if is_fitted_to_all else validation_split(BATCHES)[0]
-    expected = methods.merge_least_squares(MergeRequest(models[0], parents, [0.5, 0.5], fitted_to))
+    expected = methods.merge_least_squares(replace(request, batches=fitted_to))
     torch.testing.assert_close(CASE.logits(fused), CASE.logits(expected), atol=1e-6, rtol=1e-6)
 
 
@@ -183,7 +184,11 @@ def test_a_start_that_was_left_keeps_its_steps(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(methods, "choose_start", left)
     request = MergeRequest(
-        model, [model.tensors, other.tensors], [0.5, 0.5], BATCHES, learning=LearningOptions(steps=5)
+        anchor=model,
+        parents=[model.tensors, other.tensors],
+        weights=[0.5, 0.5],
+        batches=BATCHES,
+        learning=LearningOptions(steps=5),
     )
     merge_learned(request)
     record = request.record["learned_weights"]
@@ -197,7 +202,8 @@ def test_a_second_fit_does_not_mix_with_a_fit_to_other_samples(monkeypatch: pyte
     monkeypatch.setattr(methods, "MAX_FITTED_SAMPLES", 40)
     monkeypatch.setattr(methods, "_other_starts", lambda *_: {})
     models = [network(CASE.build(seed), torch.device("cpu")) for seed in (1, 2)]
-    request = MergeRequest(models[0], [model.tensors for model in models], [0.5, 0.5], BATCHES, learning=QUICK)
+    parents = [model.tensors for model in models]
+    request = MergeRequest(anchor=models[0], parents=parents, weights=[0.5, 0.5], batches=BATCHES, learning=QUICK)
     expected = methods.merge_least_squares(request)
     cached = replace(request, store=Store(tmp_path))
     learned = merge_learned(cached)

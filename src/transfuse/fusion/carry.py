@@ -176,15 +176,15 @@ def match_for_carry(
     watch.lap("aligning")
     targets = CarryTargets(ANSWERS, kept.batches, not any(inputs.borrowed), data_name(keep))
     return Matched(
-        replace(inputs, borrowed=()),  # all have the head of the tuned model now
-        WEIGHTS,
-        chosen,
-        context,
-        data,
-        alignments,
-        None,
-        no_cache(len(inputs.networks)),
-        watch.laps,
+        inputs=replace(inputs, borrowed=()),  # all have the head of the tuned model now
+        weights=WEIGHTS,
+        options=chosen,
+        context=context,
+        data=data,
+        alignments=alignments,
+        history=None,
+        stores=no_cache(len(inputs.networks)),
+        seconds=watch.laps,
         carry=targets,
         other_processors=others,
         adapter_base=replace(adapter_base, batches=context.batches, device=chosen.torch_device()),

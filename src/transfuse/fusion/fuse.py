@@ -112,13 +112,13 @@ def merge(matched: Matched, progress: Progress | bool = silent, processor: Any =
         stated = ", ".join(f"{path}: {name}" for path, name in licenses.items())
         progress.warn(printable(f"licenses differ ({stated}); check that they permit a combined model"))
     return Fusion(
-        fused,
-        matched.alignments,
-        matched.options,
-        record,
-        matched.inputs.origins,
-        loaded_processor(processor, matched.anchor),
-        matched.adapter_base,
+        fused=fused,
+        alignments=matched.alignments,
+        options=matched.options,
+        record=record,
+        origins=matched.inputs.origins,
+        processor=loaded_processor(processor, matched.anchor),
+        adapter_base=matched.adapter_base,
     )
 
 
@@ -138,18 +138,18 @@ def _request(matched: Matched, progress: Progress) -> MergeRequest:
     for borrowed in matched.inputs.borrowed:
         untouched |= borrowed_maps(matched.anchor, borrowed)
     return MergeRequest(
-        matched.networks[0],
-        aligned_weights(matched.alignments),
-        matched.weights,
-        matched.context.batches,
-        sample_weighting(matched, progress),
-        untouched,
-        matched.base,
-        matched.options.layers(),
-        matched.options.learning(),
-        matched.options.seed,
-        progress,
-        matched.stores.joint,
+        anchor=matched.networks[0],
+        parents=aligned_weights(matched.alignments),
+        weights=matched.weights,
+        batches=matched.context.batches,
+        weighting=sample_weighting(matched, progress),
+        untouched=untouched,
+        base=matched.base,
+        layers=matched.options.layers(),
+        learning=matched.options.learning(),
+        seed=matched.options.seed,
+        progress=progress,
+        store=matched.stores.joint,
         carry=matched.carry,
         originals=_originals(matched),
         growth=None if matched.growth is None else growth(matched.networks[0].model, matched.growth),

@@ -42,7 +42,7 @@ from transfuse.network.model import Network
 from transfuse.network.registry import load_families
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Inputs:
     """Hold the models of a fusion after the checks that they are compatible.
 
@@ -187,7 +187,16 @@ def _loaded(
     networks = checked_networks(converted, names, options)
     whole = whole_models(given, loaded, names, rows_of_sources, options)
     return Inputs(
-        loaded, networks, borrowed, rows_of_sources, origins, False, loaded_bytes, loaded_bytes, tuple(lines), whole
+        models=loaded,
+        networks=networks,
+        borrowed=borrowed,
+        rows=rows_of_sources,
+        origins=origins,
+        streamed=False,
+        loaded_bytes=loaded_bytes,
+        needed_bytes=loaded_bytes,
+        depths=tuple(lines),
+        whole=whole,
     )
 
 
@@ -218,7 +227,16 @@ def _streamed(
     origins = tuple(_origin(path, model) for path, model in zip(paths, empty, strict=True))
     needed = estimate.streamed_bytes if spill is None else mapped_bytes(estimate)
     borrowed = [frozenset[str]()] * len(rows)
-    return Inputs(empty, networks, borrowed, rows, origins, True, estimate.loaded_bytes, needed)
+    return Inputs(
+        models=empty,
+        networks=networks,
+        borrowed=borrowed,
+        rows=rows,
+        origins=origins,
+        streamed=True,
+        loaded_bytes=estimate.loaded_bytes,
+        needed_bytes=needed,
+    )
 
 
 def _origin(source: Model, model: PreTrainedModel) -> Origin:

@@ -24,7 +24,7 @@ from transfuse.merging.split import CarryTargets
 from transfuse.network.model import Network
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Matched:
     """Hold models in one basis that are ready to be merged.
 

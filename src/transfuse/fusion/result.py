@@ -24,7 +24,7 @@ from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.streamed import StreamedModel
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Fusion:
     """Hold a fused model and the record of how it was made.
 

@@ -21,7 +21,7 @@ from transfuse.merging.split import CarryTargets
 from transfuse.network.model import Network, declaration, with_tensors
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MergeRequest:
     """The input of a merge method.
 
