@@ -7,6 +7,7 @@ if TYPE_CHECKING:  # editors and type checkers read these; at run time __getattr
     from transfuse.alignment.exact.model_maps import ModelMaps, load_maps
     from transfuse.alignment.interface import AlignContext, Alignment
     from transfuse.alignment.methods import alignment_method
+    from transfuse.config.finetune_options import FinetuneOptions
     from transfuse.config.flow_options import FlowOptions
     from transfuse.config.options import Options
     from transfuse.config.shrink_options import ShrinkOptions
@@ -24,7 +25,6 @@ if TYPE_CHECKING:  # editors and type checkers read these; at run time __getattr
     from transfuse.evaluation.models import evaluate_models as evaluate
     from transfuse.finetuning.finetune import finetune
     from transfuse.finetuning.result import Finetuned
-    from transfuse.finetuning.schedule import Schedule
     from transfuse.fusion.carry import carry
     from transfuse.fusion.fuse import fuse, merge
     from transfuse.fusion.match import match
@@ -48,6 +48,7 @@ PUBLIC = {  # every public name, and the module and name where it is defined
     "ConfigError": "errors:ConfigError",
     "DataError": "errors:DataError",
     "Evaluation": "evaluation.comparison:Evaluation",
+    "FinetuneOptions": "config.finetune_options:FinetuneOptions",
     "Finetuned": "finetuning.result:Finetuned",
     "FlowOptions": "config.flow_options:FlowOptions",
     "Fusion": "fusion.result:Fusion",
@@ -59,7 +60,6 @@ PUBLIC = {  # every public name, and the module and name where it is defined
     "Options": "config.options:Options",
     "OutputError": "errors:OutputError",
     "Samples": "data.samples:Samples",
-    "Schedule": "finetuning.schedule:Schedule",
     "ShrinkOptions": "config.shrink_options:ShrinkOptions",
     "Shrunk": "shrinking.result:Shrunk",
     "SpecError": "errors:SpecError",
@@ -87,6 +87,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "Evaluation",
+    "FinetuneOptions",
     "Finetuned",
     "FlowOptions",
     "Fusion",
@@ -98,7 +99,6 @@ __all__ = [
     "Options",
     "OutputError",
     "Samples",
-    "Schedule",
     "ShrinkOptions",
     "Shrunk",
     "SpecError",

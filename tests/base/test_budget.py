@@ -148,16 +148,16 @@ def test_other_errors_are_not_a_shortage() -> None:
 
 @pytest.mark.parametrize(("wanted", "room", "due"), [(32, 100, 32), (32, 31, 16), (32, 5, 4), (31, 5, 1), (8, 0, 1)])
 def test_gradients_of_equal_parts_add_up_to_a_batch(wanted: int, room: int, due: int) -> None:
-    from transfuse.finetuning.schedule import Schedule
+    from transfuse.config.finetune_options import FinetuneOptions
 
-    assert micro_batch_size(Schedule(batch_size=wanted), room) == due
+    assert micro_batch_size(FinetuneOptions(batch_size=wanted), room) == due
 
 
 def test_processes_share_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    from transfuse.config.finetune_options import FinetuneOptions
     from transfuse.finetuning import trainer
-    from transfuse.finetuning.schedule import Schedule
 
-    schedule = Schedule(batch_size=10, epochs=2)
-    assert trainer.optimizer_steps(schedule, 100) == 20
+    options = FinetuneOptions(batch_size=10, epochs=2)
+    assert trainer.optimizer_steps(options, 100) == 20
     monkeypatch.setattr(trainer, "process_group", lambda: ProcessGroup(0, 4))
-    assert trainer.optimizer_steps(schedule, 100) == 6
+    assert trainer.optimizer_steps(options, 100) == 6

@@ -14,12 +14,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import transfuse
 from transfuse.base.progress import Silent, Terminal, as_progress, silent
+from transfuse.config.finetune_options import FinetuneOptions
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.config.settings import memory_bytes
 from transfuse.data.sources import open_source
 from transfuse.errors import ConfigError, DataError
-from transfuse.finetuning.schedule import Schedule
 
 FITTED = {"merge": "least-squares"}
 
@@ -154,7 +154,7 @@ def test_torch_dtypes_and_devices(paths: list[Path]) -> None:
     assert fusion.model.dtype == torch.bfloat16
     assert (fusion.options.dtype, fusion.options.device) == ("bfloat16", "cpu")
     assert make(Options, {"device": torch.device("cuda", 1)}).device == "cuda:1"
-    assert make(Schedule, {"precision": torch.bfloat16}).precision == "bfloat16"
+    assert make(FinetuneOptions, {"precision": torch.bfloat16}).precision == "bfloat16"
     with pytest.raises(ConfigError, match="dtype: 'int8' is not one of"):
         make(Options, {"dtype": torch.int8})
     with pytest.raises(ConfigError, match="dtype: 'cpu' is not one of"):

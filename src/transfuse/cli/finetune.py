@@ -7,8 +7,8 @@ from typer import Argument, Option
 from transfuse.base.progress import quiet_libraries
 from transfuse.cli.flags import READING, FlagValues, Resume, takes_options
 from transfuse.cli.output import OutputMode
+from transfuse.config.finetune_options import FinetuneOptions
 from transfuse.config.job import Job
-from transfuse.finetuning.schedule import Schedule
 
 EVERYDAY = ("epochs", "learning_rate", "batch_size", "distill", "teacher_weighting", "samples", "precision", "device")
 OTHERS = (
@@ -31,7 +31,7 @@ transfuse finetune OUT --data D --teacher A --teacher B --distill 1 -o TUNED  # 
 
 @takes_options(
     (Job, ["output"]),
-    (Schedule, [*EVERYDAY, *OTHERS]),
+    (FinetuneOptions, [*EVERYDAY, *OTHERS]),
     (Job, ["max_memory", "max_device_memory", "overwrite"]),
     everyday=["output", *EVERYDAY, "max_memory", "overwrite"],
 )
@@ -57,13 +57,13 @@ def finetune(
 ) -> None:
     """Train a model further, with labels, teachers, or both."""
     from transfuse.cli.targets import said_how_to_continue, training_target
-    from transfuse.cli.validation import limits, schedule
+    from transfuse.cli.validation import finetune_options, limits
     from transfuse.finetuning.saved_state import STATE_FILE
     from transfuse.report.tables import training_summary
 
-    not_in_schedule = ("output", "overwrite", "max_memory", "max_device_memory")
-    schedule_flags = {name: value for name, value in flags.items() if name not in not_in_schedule}
-    training_schedule = schedule(schedule_flags | {"teachers": teachers})
+    other = ("output", "overwrite", "max_memory", "max_device_memory")
+    chosen = {name: value for name, value in flags.items() if name not in other}
+    options = finetune_options(chosen | {"teachers": teachers})
     memory_limits = limits(flags)
     models = (model, *(teachers or ()))
     target = training_target(models, flags["output"], resume, bool(flags["overwrite"]))
@@ -71,8 +71,8 @@ def finetune(
         from transfuse.base.memory_limit import memory_limit
         from transfuse.cli.jobs.finetune import finetune_job
 
-        device = training_schedule.torch_device()
+        device = options.torch_device()
         limit = memory_limit(memory_limits.max_memory, memory_limits.max_device_memory, device)
         with said_how_to_continue(target.checkpoints, pattern=f"checkpoint-*/{STATE_FILE}"), limit:
-            path, record = finetune_job(models, data, training_schedule, target, mode.progress)
+            path, record = finetune_job(models, data, options, target, mode.progress)
     mode.show({"output": str(path)} | record, lambda: training_summary(path, record))

@@ -11,6 +11,7 @@ from transfuse.base.counted import counted
 from transfuse.checkpoint.output import Overwrite, check_target
 from transfuse.cli.flags import FlagValues, named_values
 from transfuse.cli.targets import check_maps, check_name, check_paths
+from transfuse.config.finetune_options import FinetuneOptions, check_teacher_options
 from transfuse.config.job import Job
 from transfuse.config.literals import ALIGNMENTS, MERGE_METHODS
 from transfuse.config.make import make
@@ -21,7 +22,6 @@ from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.config.validation import carry_merging, check_carry, check_mapped, check_read
 from transfuse.config.yaml_file import read
 from transfuse.errors import ConfigError
-from transfuse.finetuning.schedule import Schedule, check_teacher_options
 
 LANDSCAPE_METRICS = ("loss", "accuracy")
 
@@ -199,13 +199,13 @@ def landscape_options(flags: FlagValues, metric: str) -> Options:
     return options({"merge": "mean"} | dict(flags) | {"align": align, "match_on": match_on})
 
 
-def schedule(flags: FlagValues) -> Schedule:
-    """Return the training schedule that flags set. Raise `ConfigError` if an option is invalid."""
+def finetune_options(flags: FlagValues) -> FinetuneOptions:
+    """Return the options of fine-tuning that flags set. Raise `ConfigError` if an option is invalid."""
     values, labels = named_values(flags)
     teachers = values.pop("teachers", ())
-    training_schedule = make(Schedule, values, labels)
+    chosen = make(FinetuneOptions, values, labels)
     check_teacher_options(values, teachers, labels)
-    return training_schedule
+    return chosen
 
 
 @dataclass(frozen=True)

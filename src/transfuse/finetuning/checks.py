@@ -1,21 +1,25 @@
-"""Check that teachers and options fit the student, and that a resumed run has the options of the interrupted one."""
+"""Check options, that teachers fit the student, and that a resumed run has the options of the interrupted one."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from transfuse.base.counted import counted
-from transfuse.checkpoint.load import Model
+from transfuse.checkpoint.given_models import check_given, wrapper_advice
+from transfuse.checkpoint.load import NO_MODEL, Model, model_name
 from transfuse.checkpoint.origin import Origin
 from transfuse.checkpoint.output import write_json
 from transfuse.checkpoint.owned import RUN_FILE, json_or_none
+from transfuse.config.finetune_options import FinetuneOptions, check_teacher_options
+from transfuse.config.make import make
 from transfuse.data.prepare import prepare_alike
 from transfuse.data.samples import Samples
 from transfuse.data.tasks import Task, task
 from transfuse.errors import ConfigError
-from transfuse.finetuning.schedule import Schedule
 from transfuse.network.compatible import check_same_labels
 from transfuse.network.output_losses import SOFTMAX, output_loss
 
@@ -72,12 +76,12 @@ def teacher_name(source: Model) -> str:
     return "a teacher" if isinstance(source, PreTrainedModel) else str(source)
 
 
-def check_loss_options(schedule: Schedule, student: PreTrainedModel) -> None:
+def check_loss_options(options: FinetuneOptions, student: PreTrainedModel) -> None:
     """Raise `ConfigError` for options that have no meaning for what a model predicts."""
     loss = output_loss(student)
-    if schedule.label_smoothing and loss is not SOFTMAX:
+    if options.label_smoothing and loss is not SOFTMAX:
         raise ConfigError("label_smoothing: the model does not predict one class of several; leave this option out")
-    if schedule.temperature != 1 and loss.entropies is None:
+    if options.temperature != 1 and loss.entropies is None:
         raise ConfigError("temperature: the model predicts numbers, not probabilities; leave this option out")
 
 
@@ -95,14 +99,14 @@ def _check_processors(
         )
 
 
-def describe_run(origins: Sequence[Origin], samples: Samples, schedule: Schedule) -> dict[str, Any]:
+def describe_run(origins: Sequence[Origin], samples: Samples, options: FinetuneOptions) -> dict[str, Any]:
     """Return the inputs and options that identify a run. `origins` starts with the student."""
     return {
         "finetuned": origins[0].as_dict(),
         "teachers": [teacher.as_dict() for teacher in origins[1:]],
         "data": samples.source,
         "samples": len(samples),
-        "schedule": schedule.model_dump(mode="json"),
+        "schedule": options.model_dump(mode="json"),
     }
 
 
@@ -127,3 +131,21 @@ def check_same_run(checkpoints: Path, description: dict[str, Any], resume: str |
             f"--resume: the run whose state is in {checkpoints} differs in: {', '.join(differing)}; repeat its options,"
             " or remove the folder"
         )
+
+
+def checked_options(model: Model, teachers: Sequence[Model], options: dict[str, Any]) -> FinetuneOptions:
+    """Return the options of fine-tuning. Raise `ConfigError` for invalid arguments of `finetune`."""
+    chosen: FinetuneOptions = make(FinetuneOptions, options)
+    if isinstance(teachers, str | Path | PreTrainedModel):
+        raise ConfigError("teachers: give a list, even for a single teacher")
+    for source in (model, *teachers):
+        if not isinstance(source, str | Path | PreTrainedModel):
+            raise ConfigError(f"model: {NO_MODEL}, not a {type(source).__name__}{wrapper_advice(source)}")
+    check_given([model], [model_name(model, "the model")])
+    check_given(teachers, [*map(teacher_name, teachers)])
+    check_teacher_options(options, teachers, {})
+    if chosen.torch_device().type == "cuda" and torch.cuda.device_count() > 1 and "RANK" not in os.environ:
+        raise ConfigError(
+            "several GPUs: start one process per GPU with torchrun, or set CUDA_VISIBLE_DEVICES to one GPU"
+        )
+    return chosen

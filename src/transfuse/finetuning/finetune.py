@@ -12,7 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PrinterCallback, TrainerState
 
 from transfuse.base.budget import samples_at_once, tokens_per_sample
@@ -21,12 +20,11 @@ from transfuse.base.lock import folder_lock
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.torch_settings import kept_random_states, own_torch_settings
 from transfuse.checkpoint.finite import check_finite
-from transfuse.checkpoint.given_models import check_given, wrapper_advice
 from transfuse.checkpoint.leftovers import file_record
-from transfuse.checkpoint.load import NO_MODEL, Model, load_model, local_directory, model_name
+from transfuse.checkpoint.load import Model, load_model, local_directory
 from transfuse.checkpoint.origin import PACKAGES, origin
 from transfuse.checkpoint.sentences import check_sentence_modules
-from transfuse.config.make import make
+from transfuse.config.finetune_options import FinetuneOptions
 from transfuse.data.blocks import in_blocks
 from transfuse.data.content import content_digest
 from transfuse.data.load import open_samples, warn_of_test_split
@@ -42,12 +40,12 @@ from transfuse.finetuning.checks import (
     check_not_frozen,
     check_same_run,
     check_teachers,
+    checked_options,
     describe_run,
     teacher_name,
 )
 from transfuse.finetuning.result import Finetuned
 from transfuse.finetuning.saved_state import check_readable
-from transfuse.finetuning.schedule import Schedule, check_teacher_options
 from transfuse.finetuning.trainer import (
     DistillationTrainer,
     ProgressCallback,
@@ -90,7 +88,7 @@ def finetune(
         checkpoints: the folder that the training state is saved to during the run, so that it can be resumed; None:
             the state is not saved.
         resume: the checkpoint to resume from.
-        options: fields of `Schedule`: epochs, learning_rate, batch_size, augment, distill, teacher_weighting, ...
+        options: fields of `FinetuneOptions`: epochs, learning_rate, batch_size, augment, distill, ...
 
     Returns:
         The fine-tuned model; its `save` writes the checkpoint.
@@ -101,39 +99,39 @@ def finetune(
     """
     warn_of_test_split(data)
     progress = as_progress(progress)
-    schedule = _schedule(model, teachers, options)
+    chosen = checked_options(model, teachers, options)
     checkpoints = None if checkpoints is None else Path(checkpoints)
     check_sentence_modules([model])
-    loaded = [_load_copy(source, schedule) for source in (model, *teachers)]
+    loaded = [_load_copy(source, chosen) for source in (model, *teachers)]
     student = loaded[0]
     check_trainable(student.config, type(student).__name__)
     check_not_frozen(student)
     check_teachers(model, student, list(zip(teachers, loaded[1:], strict=True)))
-    check_loss_options(schedule, student)
+    check_loss_options(chosen, student)
     for source, teacher in zip(teachers, loaded[1:], strict=True):
         warn_of_order(student.config, teacher, teacher_name(source), progress, "the model")
         order_logits(student.config, teacher)
-    if teachers and (line := ineffective_weighting(schedule.teacher_weighting, output_loss(student))):
+    if teachers and (line := ineffective_weighting(chosen.teacher_weighting, output_loss(student))):
         progress.warn(line)
-    samples, student_task = training_samples(data, type(student).__name__, student.config, schedule, bool(teachers))
-    samples = with_model_ids(student.config, samples.take(schedule.samples, schedule.seed))
+    samples, student_task = training_samples(data, type(student).__name__, student.config, chosen, bool(teachers))
+    samples = with_model_ids(student.config, samples.take(chosen.samples, chosen.seed))
     processor = loaded_processor(processor, student)
-    samples = in_blocks(samples, student, model, processor, schedule, progress)
-    if samples.image is None and schedule.augment != "none":
+    samples = in_blocks(samples, student, model, processor, chosen, progress)
+    if samples.image is None and chosen.augment != "none":
         raise ConfigError("augment: only images can be augmented; leave it out")
     origins = [origin(source, copied) for source, copied in zip((model, *teachers), loaded, strict=True)]
-    description = describe_run(origins, samples, schedule)
+    description = describe_run(origins, samples, chosen)
     prepare = partial(student_task.preparer, model_processor(model, student, processor), student.config)
     with _state_lock(checkpoints):
         if checkpoints:
             check_same_run(checkpoints, description | {"content of the data": content_digest(samples)}, resume)
         if resume:
             check_readable(Path(resume))
-        dataset = TrainingDataset(samples, prepare, schedule)
+        dataset = TrainingDataset(samples, prepare, chosen)
         try:
             trained, state = _train(student, loaded[1:], dataset, progress, checkpoints, resume)
         except NotFiniteError as error:
-            rate = f"learning_rate: with {schedule.learning_rate:g}, weights became NaN or infinite"
+            rate = f"learning_rate: with {chosen.learning_rate:g}, weights became NaN or infinite"
             raise DivergedError(f"{rate}; give a lower rate") from error
     card = {"card": origins[0].card} if origins[0].card else {}
     record = description | {
@@ -162,24 +160,6 @@ def _state_lock(checkpoints: Path | None) -> Iterator[None]:
         yield
 
 
-def _schedule(model: Model, teachers: Sequence[Model], options: dict[str, Any]) -> Schedule:
-    """Return the schedule that the options describe. Raise `ConfigError` for invalid arguments of `finetune`."""
-    schedule: Schedule = make(Schedule, options)
-    if isinstance(teachers, str | Path | PreTrainedModel):
-        raise ConfigError("teachers: give a list, even for a single teacher")
-    for source in (model, *teachers):
-        if not isinstance(source, str | Path | PreTrainedModel):
-            raise ConfigError(f"model: {NO_MODEL}, not a {type(source).__name__}{wrapper_advice(source)}")
-    check_given([model], [model_name(model, "the model")])
-    check_given(teachers, [*map(teacher_name, teachers)])
-    check_teacher_options(options, teachers, {})
-    if schedule.torch_device().type == "cuda" and torch.cuda.device_count() > 1 and "RANK" not in os.environ:
-        raise ConfigError(
-            "several GPUs: start one process per GPU with torchrun, or set CUDA_VISIBLE_DEVICES to one GPU"
-        )
-    return schedule
-
-
 def _train(
     student: PreTrainedModel,
     teachers: Sequence[PreTrainedModel],
@@ -194,19 +174,19 @@ def _train(
     models = [student.float(), *(teacher.float() for teacher in teachers)]
     if resume:  # the Trainer expects the names of weights in memory, which may differ from those on disk
         student.load_state_dict(load_model(resume).state_dict())
-    schedule = dataset.schedule
-    steps = progress.track(range(optimizer_steps(schedule, len(dataset))), "fine-tuning")
+    options = dataset.options
+    steps = progress.track(range(optimizer_steps(options, len(dataset))), "fine-tuning")
     example = dataset.prepare(dataset.samples.inputs([dataset.samples.longest_index()]))
     with TemporaryDirectory() as scratch, quiet(), kept_random_states():
-        args = training_arguments(schedule, len(dataset), checkpoints, Path(scratch))
+        args = training_arguments(options, len(dataset), checkpoints, Path(scratch))
         if args.use_cpu and tokens_per_sample(student.config, example) <= MAX_EAGER_TOKENS:
             for model in models:  # on a CPU, eager attention trains faster than sdpa
                 model.set_attn_implementation("eager")
         student.to(args.device)  # whose free memory counts
-        set_micro_batch(args, schedule, samples_at_once(student, example, schedule.batch_size, gradients=True))
+        set_micro_batch(args, options, samples_at_once(student, example, options.batch_size, gradients=True))
         trainer = DistillationTrainer(
             models[1:],
-            schedule,
+            options,
             model=student,
             args=args,
             train_dataset=dataset,
@@ -222,7 +202,7 @@ def _train(
 
 
 def training_samples(
-    data: Any, architecture: str, config: PreTrainedConfig, schedule: Schedule, has_teachers: bool
+    data: Any, architecture: str, config: PreTrainedConfig, options: FinetuneOptions, has_teachers: bool
 ) -> tuple[Samples, Task]:
     """Return the training samples, with labels only if the loss uses them, and how they are prepared.
 
@@ -234,9 +214,9 @@ def training_samples(
     Raises:
         DataError: the samples cannot be read, or they have no labels and the loss needs them.
     """
-    samples = open_samples(data, schedule, CALIBRATION)
+    samples = open_samples(data, options, CALIBRATION)
     labeled = labeled_task(architecture, config)
-    if not has_teachers or schedule.distill < 1 or schedule.teacher_weighting == "labels":
+    if not has_teachers or options.distill < 1 or options.teacher_weighting == "labels":
         return labeled.labeled(samples), labeled
     if labeled is SEQUENCE_TO_SEQUENCE:
         with suppress(NoLabelsError):
@@ -245,8 +225,8 @@ def training_samples(
     return replace(unlabeled.samples(samples), label=None), unlabeled
 
 
-def _load_copy(source: Model, schedule: Schedule) -> PreTrainedModel:
+def _load_copy(source: Model, options: FinetuneOptions) -> PreTrainedModel:
     """Return a model that may be changed: the loaded checkpoint, or a copy of a model in memory."""
     if isinstance(source, PreTrainedModel):
         return copy.deepcopy(source)
-    return load_model(source, pickle=schedule.pickle_policy())
+    return load_model(source, pickle=options.pickle_policy())

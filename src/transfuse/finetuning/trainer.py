@@ -15,10 +15,10 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 from transfuse.base.batch import Batch, batch_size, is_labeled_per_sample, labels_of
 from transfuse.base.budget import cache_bytes
 from transfuse.base.distributed import process_group
+from transfuse.config.finetune_options import FinetuneOptions
 from transfuse.data.augment import Images, augment
 from transfuse.data.samples import Prepare, Samples
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, ensemble_predictions
-from transfuse.finetuning.schedule import Schedule
 from transfuse.network.output_losses import OutputLoss, output_loss
 from transfuse.network.outputs import logits
 
@@ -26,9 +26,11 @@ from transfuse.network.outputs import logits
 class TrainingDataset(Dataset[int]):
     """Give samples by index, and prepare batches in `collate`. Prepared images are cached if they fit in memory."""
 
-    def __init__(self, samples: Samples, preparer: Callable[[Callable[[], int]], Prepare], schedule: Schedule) -> None:
+    def __init__(
+        self, samples: Samples, preparer: Callable[[Callable[[], int]], Prepare], options: FinetuneOptions
+    ) -> None:
         self.samples = samples
-        self.schedule = schedule
+        self.options = options
         self.prepare = preparer(lambda: self.epoch)
         self.labels = samples.labels() if samples.label else None
         self.epoch = 0
@@ -53,9 +55,9 @@ class TrainingDataset(Dataset[int]):
 
     def _augment(self, images: Images, indices: Sequence[int]) -> Images:
         """Augment images with a seed that depends only on epoch and batch, so that a resumed run repeats it."""
-        seed = zlib.crc32(repr((self.schedule.seed, self.epoch, list(indices))).encode())
+        seed = zlib.crc32(repr((self.options.seed, self.epoch, list(indices))).encode())
         generator = torch.Generator().manual_seed(seed)
-        return augment(images, self.schedule.augment, generator)
+        return augment(images, self.options.augment, generator)
 
     def _images(self, indices: Sequence[int]) -> dict[str, Tensor]:
         """Return prepared images, and their labels if the preparer makes them, from the cache if they are in it."""
@@ -76,10 +78,10 @@ class TrainingDataset(Dataset[int]):
 class DistillationTrainer(Trainer):
     """Minimize the loss of the model's outputs against labels, the mean of the teachers' predictions, or both."""
 
-    def __init__(self, teachers: Sequence[PreTrainedModel], schedule: Schedule, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, teachers: Sequence[PreTrainedModel], options: FinetuneOptions, **given: Any) -> None:
+        super().__init__(**given)
         self.teachers = [teacher.to(self.args.device).eval() for teacher in teachers]
-        self.schedule = schedule
+        self.options = options
         self.model_accepts_loss_kwargs = False  # the loss below is a mean over the batch
         self.mean_answers = 1.0  # of the forward passes of a step
 
@@ -99,12 +101,12 @@ class DistillationTrainer(Trainer):
         unwrapped = self.accelerator.unwrap_model(model)
         predicted = logits(model, inputs, unwrapped.get_output_embeddings())
         kind = output_loss(unwrapped)
-        share = self.schedule.distill if self.teachers else 0.0
+        share = self.options.distill if self.teachers else 0.0
         if not len(predicted):
             return (predicted.sum(), {"logits": predicted}) if return_outputs else predicted.sum()
         loss = predicted.new_zeros(())
         if share < 1:
-            smoothing = self.schedule.label_smoothing
+            smoothing = self.options.label_smoothing
             smoothed = {"label_smoothing": smoothing} if smoothing else {}
             loss = loss + (1 - share) * kind.losses(predicted, labels_of(inputs), **smoothed)
         if share > 0:
@@ -119,8 +121,8 @@ class DistillationTrainer(Trainer):
 
         The factor of the squared temperature keeps the size of the gradients (Hinton et al., section 2).
         """
-        temperature = self.schedule.temperature
-        weighting = TEACHER_WEIGHTING[self.schedule.teacher_weighting]
+        temperature = self.options.temperature
+        weighting = TEACHER_WEIGHTING[self.options.teacher_weighting]
         equal_weights = [1 / len(self.teachers)] * len(self.teachers)
         targets = ensemble_predictions(weighting, self.teachers, equal_weights, inputs, temperature)
         loss: Tensor = temperature**2 * kind.losses(predicted / temperature, targets)
@@ -150,53 +152,55 @@ class ProgressCallback(TrainerCallback):
             self.steps_shown += 1
 
 
-def optimizer_steps(schedule: Schedule, samples: int) -> int:
+def optimizer_steps(options: FinetuneOptions, samples: int) -> int:
     """Return the number of optimizer steps. `samples` is the number of samples per epoch, which all processes share."""
-    return max(1, ceil(ceil(samples / (schedule.batch_size * process_group().count)) * schedule.epochs))
+    return max(1, ceil(ceil(samples / (options.batch_size * process_group().count)) * options.epochs))
 
 
-def warmup_steps(schedule: Schedule, steps: int) -> int:
+def warmup_steps(options: FinetuneOptions, steps: int) -> int:
     """Return the number of steps for warmup. The last step is none, as the first step of a warmup has a rate of 0."""
-    return min(ceil(schedule.warmup * steps), steps - 1)
+    return min(ceil(options.warmup * steps), steps - 1)
 
 
-def micro_batch_size(schedule: Schedule, fitting: int) -> int:
+def micro_batch_size(options: FinetuneOptions, fitting: int) -> int:
     """Return the largest divisor of the batch size that is at most `fitting`, the samples that fit in memory."""
     return max(
         count
-        for count in range(1, schedule.batch_size + 1)
-        if schedule.batch_size % count == 0 and count <= max(fitting, 1)
+        for count in range(1, options.batch_size + 1)
+        if options.batch_size % count == 0 and count <= max(fitting, 1)
     )
 
 
-def set_micro_batch(args: TrainingArguments, schedule: Schedule, fitting: int) -> None:
+def set_micro_batch(args: TrainingArguments, options: FinetuneOptions, fitting: int) -> None:
     """Let gradients accumulate over a batch, in forward passes of at most `fitting` samples, which fit in memory."""
-    micro_batch = micro_batch_size(schedule, fitting)
+    micro_batch = micro_batch_size(options, fitting)
     args.per_device_train_batch_size = micro_batch
-    args.gradient_accumulation_steps = schedule.batch_size // micro_batch
+    args.gradient_accumulation_steps = options.batch_size // micro_batch
 
 
-def training_arguments(schedule: Schedule, samples: int, checkpoints: Path | None, scratch: Path) -> TrainingArguments:
-    """Return the schedule as arguments of transformers' Trainer, with batches as a whole (see `set_micro_batch`).
+def training_arguments(
+    options: FinetuneOptions, samples: int, checkpoints: Path | None, scratch: Path
+) -> TrainingArguments:
+    """Return the options as arguments of transformers' Trainer, with batches as a whole (see `set_micro_batch`).
 
     Args:
         samples: the number of samples per epoch, which determines how often state and loss are saved.
         checkpoints: the folder that the training state is saved to ten times during a run; None: it is not saved.
         scratch: an empty folder for files that the Trainer writes in any case.
     """
-    steps = optimizer_steps(schedule, samples)
+    steps = optimizer_steps(options, samples)
     return TrainingArguments(
         output_dir=str(checkpoints or scratch),
-        per_device_train_batch_size=schedule.batch_size,
-        num_train_epochs=schedule.epochs,
-        learning_rate=schedule.learning_rate,
-        lr_scheduler_type="constant_with_warmup" if schedule.decay == "constant" else schedule.decay,
-        warmup_steps=warmup_steps(schedule, steps),
-        weight_decay=schedule.weight_decay,
-        bf16=schedule.precision == "bfloat16",
-        fp16=schedule.precision == "float16",
-        seed=schedule.seed,
-        use_cpu=schedule.torch_device().type == "cpu",
+        per_device_train_batch_size=options.batch_size,
+        num_train_epochs=options.epochs,
+        learning_rate=options.learning_rate,
+        lr_scheduler_type="constant_with_warmup" if options.decay == "constant" else options.decay,
+        warmup_steps=warmup_steps(options, steps),
+        weight_decay=options.weight_decay,
+        bf16=options.precision == "bfloat16",
+        fp16=options.precision == "float16",
+        seed=options.seed,
+        use_cpu=options.torch_device().type == "cpu",
         save_strategy="steps" if checkpoints else "no",
         save_steps=max(1, steps // 10),
         save_total_limit=1,

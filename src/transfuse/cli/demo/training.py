@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from transfuse.config.finetune_options import Precision
 from transfuse.data.augment import random_flip, random_shift
-from transfuse.finetuning.schedule import Precision
 
 
 @dataclass(frozen=True)

@@ -21,17 +21,17 @@ from transfuse.cli.jobs.inspection import check_checkpoints
 from transfuse.cli.jobs.quality import training_quality
 from transfuse.cli.jobs.report_files import after_writing
 from transfuse.cli.targets import TrainingTarget, interrupted_run
+from transfuse.config.finetune_options import FinetuneOptions
 from transfuse.data.measured_tasks import check_trainable
 from transfuse.errors import DivergedError
 from transfuse.finetuning.finetune import IS_MAIN_PROCESS, finetune, training_samples
 from transfuse.finetuning.saved_state import complete_checkpoints, remove_incomplete
-from transfuse.finetuning.schedule import Schedule
 
 TRAINING_COPIES = 5  # numbers per trained weight: the loaded weight, its gradient, two moments, and a copy to write
 
 
 def finetune_job(
-    models: Sequence[str], data: str, schedule: Schedule, target: TrainingTarget, progress: Progress
+    models: Sequence[str], data: str, options: FinetuneOptions, target: TrainingTarget, progress: Progress
 ) -> tuple[Path, dict[str, Any]]:
     """Fine-tune the first of `models`, with the others as teachers, and save the result.
 
@@ -44,32 +44,32 @@ def finetune_job(
         TransfuseError: an input cannot be used, memory does not suffice, or the output cannot be written.
     """
     with output_lock(target.output) if IS_MAIN_PROCESS else nullcontext():
-        return _finetune_job(models, data, schedule, target, progress)
+        return _finetune_job(models, data, options, target, progress)
 
 
 def _finetune_job(
-    models: Sequence[str], data: str, schedule: Schedule, target: TrainingTarget, progress: Progress
+    models: Sequence[str], data: str, options: FinetuneOptions, target: TrainingTarget, progress: Progress
 ) -> tuple[Path, dict[str, Any]]:
     """Do the work of `finetune_job` while the output is locked."""
     start = time.perf_counter()
-    inputs = [*models, *(path for path in (data, schedule.spec) if path and Path(path).expanduser().exists())]
+    inputs = [*models, *(path for path in (data, options.spec) if path and Path(path).expanduser().exists())]
     check_target(target.output, target.overwrite, [Path(path) for path in inputs])
     if target.resume is None and complete_checkpoints(target.checkpoints):
         raise interrupted_run(target.checkpoints)
     if IS_MAIN_PROCESS:
         remove_incomplete(target.checkpoints)
-    device = schedule.torch_device()
-    architecture, *_ = check_checkpoints(models, schedule, check_trainable)
+    device = options.torch_device()
+    architecture, *_ = check_checkpoints(models, options, check_trainable)
     model, *teachers = models
-    empty = [load_empty(name, pickle=schedule.pickle_policy()) for name in models]
+    empty = [load_empty(name, pickle=options.pickle_policy()) for name in models]
     parameters = [each.num_parameters() for each in empty]
     weights = TRAINING_COPIES * parameters[0] + sum(parameters[1:])
     check_free_memory(FLOAT_BYTES * weights, device, "fine-tuning", progress.warn)
-    samples, _ = training_samples(data, architecture, empty[0].config, schedule, bool(teachers))
+    samples, _ = training_samples(data, architecture, empty[0].config, options, bool(teachers))
     state = target.checkpoints
-    options = schedule.model_dump(exclude_unset=True)
+    given = options.model_dump(exclude_unset=True)
     try:
-        finetuned = finetune(model, samples, teachers, progress, checkpoints=state, resume=target.resume, **options)
+        finetuned = finetune(model, samples, teachers, progress, checkpoints=state, resume=target.resume, **given)
     except BaseException as error:
         if isinstance(error, DivergedError) or not complete_checkpoints(state):
             _remove_state(state)
@@ -79,7 +79,7 @@ def _finetune_job(
         replace(finetuned, record=record).save(target.output, target.overwrite)
         _remove_state(state)
         with after_writing(target.output, "measurements"):
-            quality = training_quality(str(target.output), model, data, samples.split, schedule, progress)
+            quality = training_quality(str(target.output), model, data, samples.split, options, progress)
         record |= {"quality": quality}
     return target.output, record
 

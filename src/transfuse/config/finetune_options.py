@@ -37,7 +37,7 @@ def check_teacher_options(names: Collection[str], teachers: Collection[object], 
         raise ConfigError(f"{label}: there is only one teacher; give two or more, or leave this option out")
 
 
-class Schedule(Settings):
+class FinetuneOptions(Settings):
     """Hold the options of training with AdamW, warmup and decay, on labels, the outputs of teachers, or both."""
 
     epochs: Positive = option(1.0, "Passes over the samples; fractions are allowed.", "NUMBER")
