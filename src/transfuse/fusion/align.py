@@ -19,7 +19,7 @@ from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
 from transfuse.fusion.anchor_head import with_anchor_head
 from transfuse.fusion.cache_keys import CacheKeys, no_cache
 from transfuse.fusion.inputs import Inputs
-from transfuse.fusion.shared_base import check_base, of_one_base
+from transfuse.fusion.shared_base import check_descendants, of_one_base
 from transfuse.fusion.vocabulary import Rows, with_anchor_rows
 from transfuse.network.model import Network
 
@@ -98,5 +98,5 @@ def aligned_base(
     base_path = inputs.base_origin and inputs.base_origin.path
     for network, origin, tensors in zip(inputs.networks, inputs.origins, aligned_weights(alignments), strict=True):
         if options.align != "none" or not of_one_base((origin.path, base_path)):
-            check_base(alignment.spec, alignment.carried, [tensors], [network.name], inputs.base.name)
+            check_descendants(alignment.spec, alignment.carried, [tensors], [network.name], inputs.base.name)
     return alignment.carried

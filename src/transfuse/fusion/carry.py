@@ -51,7 +51,7 @@ from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.fusion.plan import Estimate
 from transfuse.fusion.plan_data import DataEstimate
 from transfuse.fusion.result import Fusion
-from transfuse.fusion.shared_base import check_base, of_one_base
+from transfuse.fusion.shared_base import check_descendants, of_one_base
 from transfuse.merging.split import CarryTargets
 from transfuse.network.model import Network
 
@@ -172,7 +172,7 @@ def match_for_carry(
         first, second = alignments
         descendant = (first.spec, first.carried, [second.carried])
     if not of_one_base((base, tuned)):
-        check_base(*descendant, [changed.name], old.name, OWN_BASE)
+        check_descendants(*descendant, [changed.name], old.name, OWN_BASE)
     watch.lap("aligning")
     targets = CarryTargets(ANSWERS, kept.batches, not any(inputs.borrowed), data_name(keep))
     return Matched(

@@ -166,8 +166,10 @@ def _originals(matched: Matched) -> dict[int, PreTrainedModel]:
     if not matched.context.batches or not has_logits(networks[0].model):
         return {}
     shapes = [{name: values.shape for name, values in network.model.state_dict().items()} for network in networks]
-    words = [getattr(network.model.config, "vocab_size", None) for network in networks]
-    numbers = [number for number, shape in enumerate(shapes) if shape != shapes[0] and words[number] == words[0]]
+    vocab_sizes = [getattr(network.model.config, "vocab_size", None) for network in networks]
+    numbers = [
+        number for number, shape in enumerate(shapes) if shape != shapes[0] and vocab_sizes[number] == vocab_sizes[0]
+    ]
     return {number: networks[number].model for number in numbers} | dict(matched.inputs.whole)
 
 

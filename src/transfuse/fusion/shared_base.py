@@ -172,7 +172,7 @@ def shared_base_line(found: float) -> str:
     )
 
 
-def check_base(
+def check_descendants(
     spec: Spec,
     base: Tensors,
     models: Sequence[Tensors],

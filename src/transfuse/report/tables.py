@@ -89,7 +89,7 @@ def shrinking_summary(output: File | str, record: Mapping[str, Any]) -> str:
     return (
         printable(
             f"Shrunk {record['shrunk']['path']} into {output} ({parameters['small']:,} of {parameters['large']:,}"
-            f" parameters, {share:.0%}; {changed_sizes(record)}; {', '.join(made)}, {record['calibration_samples']}"
+            f" parameters, {share:.0%}; {size_changes(record)}; {', '.join(made)}, {record['calibration_samples']}"
             f" samples, {record['seconds']:.1f} s)"
         )
         + _left_out(record)
@@ -109,7 +109,7 @@ def plan_of_sizes(model: str, planned: Mapping[str, Any], max_memory: int | None
         parameters = plan["parameters"]
         share = parameters["small"] / parameters["large"]
         lines.append(
-            f"{parameters['small']:,} of {parameters['large']:,} parameters ({share:.0%}): {changed_sizes(plan)}"
+            f"{parameters['small']:,} of {parameters['large']:,} parameters ({share:.0%}): {size_changes(plan)}"
         )
     if len(lines) == 1:
         lines = [f"{model} would have {lines[0]}"]
@@ -132,7 +132,7 @@ def growth_line(growth: Mapping[str, Any]) -> str:
     return f"{grown:,} parameters, {grown / anchor:.2f} times the anchor's ({', '.join(sizes)})"
 
 
-def changed_sizes(record: Mapping[str, Any]) -> str:
+def size_changes(record: Mapping[str, Any]) -> str:
     """Return every size that changes, as `layers 12 to 6`."""
     large, small = (record["sizes"][name] for name in ("large", "small"))
     return ", ".join(f"{name} {large[name]} to {size}" for name, size in small.items() if large[name] != size)

@@ -45,7 +45,7 @@ from transfuse.shrinking.possible import possible_sizes
 from transfuse.shrinking.result import Shrunk
 from transfuse.shrinking.samples import read_samples
 from transfuse.shrinking.split import split
-from transfuse.shrinking.streamed import checked_streaming, mapped_network, with_precision
+from transfuse.shrinking.streamed import checked_streaming, mapped_checkpoint, with_precision
 
 
 @own_torch_settings()
@@ -116,7 +116,7 @@ def _shrunk(
     streamed = checked_streaming(model, empty, possible, chosen, progress.warn, stream)
     if streamed and not isinstance(model, PreTrainedModel):
         spill = TensorSpill(cache or Path(gettempdir()))
-        large = mapped_network(model, empty, chosen, spill)
+        large = mapped_checkpoint(model, empty, chosen, spill)
     else:
         large = _loaded(model, chosen)
     processor = loaded_processor(processor, large.model)

@@ -61,7 +61,7 @@ def start(
         train, validation = (Observation(projection, sufficient(part, projection), importance) for part in batches)
         projection, extra = _with_maps(changed, train, validation, progress)
     carried = dict(transform_all(unfused(projection.cut), tensors, projection.maps))
-    _scale_words(carried, small, projection)
+    _scale_embeddings(carried, small, projection)
     _write(carried, extra, projection)
     carried |= fitted_norms(Observation(projection, sufficient(batches[0], projection), {})) if changed else {}
     made = with_tensors(small, {name: values.to(large.dtype) for name, values in carried.items()})
@@ -150,16 +150,16 @@ def _with_maps(
     return replace(projection, maps=maps | unit_maps), fitted
 
 
-def _scale_words(tensors: dict[str, Tensor], small: PreTrainedModel, projection: Projection) -> None:
-    """Make up for the root of another width, which multiplies words; in a tied head, the gain in front makes up for it.
+def _scale_embeddings(tensors: dict[str, Tensor], small: PreTrainedModel, projection: Projection) -> None:
+    """Make up for the root of another width, which multiplies embeddings. In a tied head, the gain in front does so.
 
     Args:
         tensors: the unfused tensors of the small model, which are changed.
     """
-    for words in (op for op in projection.cut.ops if isinstance(op, Embedding) and op.scaled):
-        wide, narrow = projection.axes[words.name, "output"]
+    for embedding in (op for op in projection.cut.ops if isinstance(op, Embedding) and op.scaled):
+        wide, narrow = projection.axes[embedding.name, "output"]
         factor = (wide.size / narrow.size) ** 0.5
-        for name in with_tied(small, {f"{words.name}.weight"}):
+        for name in with_tied(small, {f"{embedding.name}.weight"}):
             tensors[name] = tensors[name] * factor
         for norm in (norm for norm in projection.cut.norms() if norm.space == ~wide):
             tensors[norm.gain] = tensors[norm.gain] / factor

@@ -103,7 +103,7 @@ def _obstacle(
     return None
 
 
-def mapped_network(model: str | Path, empty: PreTrainedModel, options: ShrinkOptions, spill: TensorSpill) -> Network:
+def mapped_checkpoint(model: str | Path, empty: PreTrainedModel, options: ShrinkOptions, spill: TensorSpill) -> Network:
     """Return a model whose weights stay in its files.
 
     Args:

@@ -36,10 +36,10 @@ class LayerFit:
 
 
 FitFn = Callable[[ExpertModules, ExpertModules, int, Rows, Rows], LayerFit]
-"""Makes a small layer; arguments are those of `fit_layer`."""
+"""Makes a small layer; arguments are those of `fit_experts`."""
 
 
-def fit_layer(large: ExpertModules, small: ExpertModules, count: int, train: Rows, held_out: Rows) -> LayerFit:
+def fit_experts(large: ExpertModules, small: ExpertModules, count: int, train: Rows, held_out: Rows) -> LayerFit:
     """Return the experts and the router of a small layer.
 
     Experts are chosen in two ways, and fitted, or not; what gives the least error on held-out rows is taken, and fitted

@@ -16,7 +16,7 @@ from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.progress import Progress
 from transfuse.merging.layers import restore_modules, save_modules, submodules
 from transfuse.network.model import declaration
-from transfuse.shrinking.experts.fit import FitFn, fit_layer
+from transfuse.shrinking.experts.fit import FitFn, fit_experts
 from transfuse.shrinking.experts.layer import ExpertLayer, ExpertModules, expert_layers
 from transfuse.shrinking.experts.rows import observed_rows
 
@@ -29,7 +29,7 @@ def fewer_experts(
     small: PreTrainedModel,
     batches: tuple[Sequence[Batch], Sequence[Batch]],
     progress: Progress,
-    fit_layer: FitFn = fit_layer,
+    fit_experts: FitFn = fit_experts,
     store: Store = NO_STORE,
 ) -> dict[str, Any]:
     """Make a small model out of a large one with more experts, and return which experts stay in each layer.
@@ -40,7 +40,7 @@ def fewer_experts(
     Args:
         small: a model whose configuration differs in the number of experts alone. Its weights are written in place.
         batches: samples to fit to, and held-out ones that decide.
-        fit_layer: makes each layer.
+        fit_experts: makes each layer.
         store: cache of the layers. An interrupted run continues after the cached ones.
     """
     layers = expert_layers(declaration(large))
@@ -61,7 +61,7 @@ def fewer_experts(
             cache.advance(length)
         rows = (observed_rows(layer, caches[0], caches[1], part) for part in (train, held_out))
         modules = [ExpertModules.of(model, layer) for model in (large, small)]
-        fit = fit_layer(modules[0], modules[1], counts[layer.experts], *rows)
+        fit = fit_experts(modules[0], modules[1], counts[layer.experts], *rows)
         modules[1].write(fit.experts, fit.routing)
         facts[layer.experts] = {"kept": list(fit.kept), "error": fit.error}
         made = submodules(small, (layer.experts, layer.router.name))
