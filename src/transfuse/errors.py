@@ -49,6 +49,6 @@ NO_TARGETS = "the data has no text with a token to predict; give longer texts"
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, with the next one if it ends at a colon, or its type if it has none."""
+    """Return the first line of an error's message, with the next if it ends at a colon, or its type if it has none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1]) if lines else type(error).__name__

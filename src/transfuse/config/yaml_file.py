@@ -9,7 +9,7 @@ from transfuse.errors import ConfigError
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """The values of a YAML file, `batch-size` read as `batch_size`, and what to call each in messages.
+    """Return the values of a YAML file, `batch-size` read as `batch_size`, and what to call each in messages.
 
     Raises:
         ConfigError: no such file, not YAML, not a mapping of names, or a name given twice.
