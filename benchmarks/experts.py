@@ -26,8 +26,9 @@ from transfuse.base.progress import silent
 from transfuse.config.make import make
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.network.model import declaration, empty_like, network
-from transfuse.network.sizes import Sizes, resized, target_sizes
+from transfuse.network.sizes import Sizes, resized
 from transfuse.network.symmetry import symmetric
+from transfuse.network.target_sizes import target_sizes
 from transfuse.shrinking import shrink as shrinking
 from transfuse.shrinking.blocks import all_blocks
 from transfuse.shrinking.experts.fit import CHOICE_ROWS, LayerFit

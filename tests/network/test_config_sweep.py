@@ -23,7 +23,6 @@ from transfuse.network.field_roles import (
     BOOKKEEPING,
     REDUNDANT,
     SIZES,
-    TOKEN_IDS,
     TRAINING,
     UNDECLARED_HEADS,
     known_fields,
@@ -32,6 +31,7 @@ from transfuse.network.inputs import mask_noise
 from transfuse.network.layout import unfused
 from transfuse.network.outputs import model_output
 from transfuse.network.rotary_fields import COMMON_KEYS
+from transfuse.network.token_ids import TOKEN_IDS
 
 MODELS = [
     *CASES,

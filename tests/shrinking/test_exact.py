@@ -16,9 +16,10 @@ from transfuse.config.make import make
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.network.layout import unfused
 from transfuse.network.model import declaration, network, with_tensors
-from transfuse.network.sizes import Sizes, sizes_of, target_sizes
+from transfuse.network.sizes import Sizes, sizes_of
 from transfuse.network.space import Group
 from transfuse.network.symmetry import fold, symmetric
+from transfuse.network.target_sizes import target_sizes
 from transfuse.shrinking.maps import Truncation, centered_basis, truncation, with_ones
 from transfuse.shrinking.shrink import shrunk_model
 from transfuse.transport.maps import Map, Matrix, from_plan

@@ -16,7 +16,8 @@ from transfuse.config.make import make
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.errors import ConfigError, SpecError
 from transfuse.network.model import declaration, empty_like, network
-from transfuse.network.sizes import Sizes, resized, target_sizes
+from transfuse.network.sizes import Sizes, resized
+from transfuse.network.target_sizes import target_sizes
 from transfuse.shrinking.experts.choice import taken_over
 from transfuse.shrinking.experts.layer import ExpertModules, expert_layers
 from transfuse.shrinking.experts.model import fewer_experts

@@ -14,7 +14,8 @@ from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.errors import SpecError
 from transfuse.network.families import declare
 from transfuse.network.model import network
-from transfuse.network.sizes import Sizes, head_size, heads_make_width, resized, sizes_of, target_sizes
+from transfuse.network.sizes import Sizes, head_size, heads_make_width, resized, sizes_of
+from transfuse.network.target_sizes import target_sizes
 from transfuse.shrinking.blocks import block_stack
 from transfuse.shrinking.shrink import shrunk_model
 from transfuse.shrinking.start import check_changes

@@ -11,7 +11,8 @@ from transfuse.base.timing import Stopwatch
 from transfuse.config.make import make
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.network.model import network
-from transfuse.network.sizes import Sizes, target_sizes
+from transfuse.network.sizes import Sizes
+from transfuse.network.target_sizes import target_sizes
 from transfuse.shrinking.shrink import shrunk_model
 
 TRAINED = make(ShrinkOptions, {"ratio": 0.5, "steps": 50})

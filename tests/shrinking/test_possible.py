@@ -14,7 +14,8 @@ from transfuse.config.make import make
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.network.parameter_count import parameter_count
-from transfuse.network.sizes import Sizes, resized, sizes_of, target_sizes
+from transfuse.network.sizes import Sizes, resized, sizes_of
+from transfuse.network.target_sizes import target_sizes
 from transfuse.shrinking.plan import choose_sizes
 from transfuse.shrinking.possible import possible_sizes
 from transfuse.shrinking.ratio import MIN_SHARE, candidates

@@ -13,7 +13,8 @@ from transfuse.merging import fit_precision
 from transfuse.network import precision
 from transfuse.network.model import network
 from transfuse.network.outputs import model_output
-from transfuse.network.sizes import Sizes, target_sizes
+from transfuse.network.sizes import Sizes
+from transfuse.network.target_sizes import target_sizes
 from transfuse.shrinking.shrink import shrunk_model
 
 QUICK = make(ShrinkOptions, {"ratio": 0.5, "effort": "quick"})

@@ -22,7 +22,8 @@ from transfuse.config.make import make
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.errors import ConfigError, SpecError
 from transfuse.network.parameter_count import parameter_count
-from transfuse.network.sizes import Sizes, resized, target_sizes
+from transfuse.network.sizes import Sizes, resized
+from transfuse.network.target_sizes import target_sizes
 from transfuse.shrinking.possible import possible_sizes
 from transfuse.shrinking.ratio import best_candidate, candidates
 

@@ -18,7 +18,7 @@ from transfuse.data.conversations import as_text
 from transfuse.data.text_bytes import NO_TEXT, bytes_of_tokens, knows_places, special_ids, token_places
 from transfuse.data.text_pairs import is_pair
 from transfuse.errors import CheckpointError, ConfigError
-from transfuse.network.field_roles import POSITIONS_AFTER_PADDING
+from transfuse.network.token_ids import POSITIONS_AFTER_PADDING
 
 MAX_LENGTH = 2**20  # tokens; truncation of tokenizers without a limit
 MASK_RATE = 0.15  # share of tokens that a masked language model predicts (Devlin et al., 2019)

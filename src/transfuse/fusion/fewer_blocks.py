@@ -19,7 +19,8 @@ from transfuse.fusion.depth_samples import DepthSamples
 from transfuse.merging.methods import MAX_FITTED_SAMPLES
 from transfuse.network.model import network
 from transfuse.network.precision import stored_as
-from transfuse.network.sizes import Sizes, target_sizes
+from transfuse.network.sizes import Sizes
+from transfuse.network.target_sizes import target_sizes
 from transfuse.shrinking.plan import fitted
 from transfuse.shrinking.split import split
 

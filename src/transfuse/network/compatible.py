@@ -11,12 +11,12 @@ from transfuse.errors import SpecError
 from transfuse.network.class_order import differing_class
 from transfuse.network.config_fields import FieldDifference, differences, shape_differences
 from transfuse.network.families import declare
-from transfuse.network.field_roles import POSITIONS_AFTER_PADDING
 from transfuse.network.layout import unfused
 from transfuse.network.model import Network
 from transfuse.network.output_losses import CLASSIFIERS, problem_type
 from transfuse.network.space import Space
 from transfuse.network.spec import Spec
+from transfuse.network.token_ids import POSITIONS_AFTER_PADDING
 
 OTHER = "the other model"
 TOKEN_ADVICE = {  # by the last name of a field's path

@@ -11,7 +11,6 @@ from transformers import PretrainedConfig
 from transfuse.errors import TransfuseError
 from transfuse.network.families import declare
 from transfuse.network.field_roles import (
-    TOKEN_IDS_READ,
     UNDECLARED_DEFAULTS,
     affects_output,
     is_reviewed,
@@ -19,6 +18,7 @@ from transfuse.network.field_roles import (
 )
 from transfuse.network.rotary_fields import reads_length, rotary
 from transfuse.network.spec import Spec
+from transfuse.network.token_ids import TOKEN_IDS_READ
 
 PAIRS = ("image_size", "patch_size")  # one number stands for height and width
 SYNONYMS = {"swish": "silu"}  # two names of one activation

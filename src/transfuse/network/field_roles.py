@@ -12,6 +12,7 @@ from typing import Any
 from transformers import PretrainedConfig
 
 from transfuse.network.families import FAMILIES
+from transfuse.network.token_ids import LAST_TOKEN_CLASSIFIERS, TOKEN_IDS, TOKEN_IDS_READ, reads_token_id
 
 # Sizes. Tensors show them, and `compatible.check_same_layers` decides which of them may differ.
 SIZES = (
@@ -116,40 +117,6 @@ UNDECLARED_HEADS = re.compile(
     r"|reshape_hidden_states|stage_names|_?out_(features|indices)|return_class_token|summary_\w+|use_weighted_layer_sum|classifier_proj_size"
 )
 UNDECLARED_LAYERS = re.compile(r"linear_\w+")  # only layers of linear attention read these
-TOKEN_IDS = re.compile(r"\w+_token_(id|index)")  # read by generation, by tokenizers and by the models below
-# Positions are counted from the ID of the padding token.
-POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "roberta-prelayernorm", "mpnet")
-TOKEN_IDS_READ = {
-    "clip_text_model": ("eos_token_id",),
-    **dict.fromkeys(("t5", "bart", "marian", "whisper"), ("eos_token_id", "pad_token_id", "decoder_start_token_id")),
-    "mbart": ("eos_token_id", "pad_token_id"),
-    **dict.fromkeys(POSITIONS_AFTER_PADDING, ("pad_token_id",)),
-}
-LAST_TOKEN_CLASSIFIERS = (  # model types whose classifier reads the last token that is not padding
-    "gpt2",
-    "gpt_neox",
-    "llama",
-    "mistral",
-    "mixtral",
-    "qwen2",
-    "qwen3",
-    "qwen3_moe",
-    "phi3",
-    "gemma2",
-    "gemma3_text",
-    "olmo2",
-    "olmo",
-    "smollm3",
-    "gemma",
-    "starcoder2",
-    "phi",
-    "gptj",
-    "stablelm",
-    "falcon",
-    "gpt_oss",
-    "qwen3_next",
-    "qwen3_5_text",
-)
 REVIEWED = (  # model types whose code was read to fill the tables of this file
     *LAST_TOKEN_CLASSIFIERS,
     *TOKEN_IDS_READ,
@@ -215,7 +182,6 @@ UNDECLARED_DEFAULTS: dict[str, Any] = dict.fromkeys(
     "conv_act": "tanh",
 }
 FAMILIES_MODULE = "transfuse.network.families"
-CLASSIFIER = "ForSequenceClassification"
 
 
 def affects_output(name: str, config: PretrainedConfig, architecture: str | None, reviewed: bool = True) -> bool:
@@ -233,9 +199,7 @@ def affects_output(name: str, config: PretrainedConfig, architecture: str | None
     if not reviewed:
         return True
     if TOKEN_IDS.fullmatch(name):
-        is_classifier = architecture is None or CLASSIFIER in architecture
-        reads_padding = config.model_type in LAST_TOKEN_CLASSIFIERS and is_classifier
-        return name in TOKEN_IDS_READ.get(config.model_type, ("pad_token_id",) if reads_padding else ())
+        return reads_token_id(name, config.model_type, architecture)
     if name in HEAD_FIELDS and architecture is not None:
         return architecture.endswith(HEAD_FIELDS[name])
     is_read = not UNDECLARED_HEADS.fullmatch(name) and not UNDECLARED_LAYERS.fullmatch(name)

@@ -13,7 +13,8 @@ from transfuse.errors import CheckpointError, ConfigError, TransfuseError
 from transfuse.network.changed_spaces import changed_sizes
 from transfuse.network.families import declare
 from transfuse.network.model import declaration
-from transfuse.network.sizes import Sizes, head_size, resized, sizes_of, target_sizes
+from transfuse.network.sizes import Sizes, head_size, resized, sizes_of
+from transfuse.network.target_sizes import target_sizes
 from transfuse.shrinking.blocks import check_removable, why_not_removable
 from transfuse.shrinking.experts.layer import check_experts
 from transfuse.shrinking.ratio import candidates
