@@ -101,7 +101,7 @@ def test_to_another_width_with_a_report(world: World, run: Run) -> None:
 def test_a_dry_run_writes_nothing(world: World, run: Run) -> None:
     ran = run("carry", world.a, tuned(world), world.b, "--data", world.images, "--keep", world.bare, "--dry-run")
     assert (ran.status, ran.err) == (0, "")
-    assert "samples: 18 of up to" in ran.out
+    assert "samples: 18, each of up to" in ran.out
     assert "memory with samples: about" in ran.out
     by_weights = run("carry", world.a, world.here / "tuned", world.b, "--dry-run", "--json")
     assert json.loads(by_weights.out)["data"] is None

@@ -159,7 +159,7 @@ def test_without_data(build, tmp_path: Path, run: Run) -> None:
     assert "texts that the models generated themselves" in card
     assert "--data generated" in card
     assert run("report", tmp_path / "fused").status == 0
-    assert "samples: 20 of up to" in run("plan", a, b, "--data", "generated", "--samples", 20).out
+    assert "samples: 20, each of up to" in run("plan", a, b, "--data", "generated", "--samples", 20).out
     for command in (("fuse", a, b), ("shrink", a, "--layers", 1), ("carry", a, b, a), ("plan", a, b)):
         written = () if command[0] == "plan" else ("-o", tmp_path / "other")
         ran = run(*command, *written, "--data", "generated", "--text-column", "text")
