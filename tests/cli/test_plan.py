@@ -56,7 +56,9 @@ def test_memory_with_samples(world: World, run: Run) -> None:
     assert sum(data["parts"].values()) == data["host_bytes"] >= data["least_bytes"]
     assert told(world, run)["data"] is None
     shown = run("plan", world.a, world.b, "--data", world.images, "--effort", "quick", "--merge", "learned").out
-    assert [word for word in ("Gram matrices", "samples: 12, each of up to 5 tokens", "while") if word not in shown] == []
+    assert [
+        word for word in ("Gram matrices", "samples: 12, each of up to 5 tokens", "while") if word not in shown
+    ] == []
 
 
 def test_samples_that_do_not_fit(world: World, run: Run) -> None:
