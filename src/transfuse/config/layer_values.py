@@ -1,7 +1,8 @@
 """A number for every layer: the same for all, a gradient over the depth, or one of both for each part of the model.
 
 A gradient is a list of numbers, evenly spaced from the first layer to the last and interpolated between them. A mapping
-takes the first entry whose name is part of a tensor's name; `*` is part of every name. mergekit's files do the same.
+takes the first entry whose key is part of one of the names of a tensor; `*` is part of every name. mergekit's files do
+the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,18 +54,19 @@ def _number(value: object) -> float:
 LayerValue = Annotated[Any, PlainValidator(parse_layer_value), PlainSerializer(lambda value: value)]
 
 
-def value_at(value: Any, name: str, depth: float, default: float | None = None) -> float | None:
+def value_at(value: Any, names: Sequence[str], depth: float, default: float | None = None) -> float | None:
     """Return the number for one tensor.
 
     Args:
         value: as `parse_layer_value` returns it.
-        name: the tensor's name.
+        names: the tensor's names.
         depth: from 0, the first layer and what comes before it, to 1, the last layer and what comes after it.
         default: what a mapping without an entry for the tensor gives.
     """
     if isinstance(value, Mapping):
-        entry = next((entry for part, entry in value.items() if part == EVERYTHING or part in name), default)
-        return None if entry is None else value_at(entry, name, depth)
+        parts = (part for part in value if part == EVERYTHING or any(part in name for name in names))
+        entry = value.get(next(parts, None), default)
+        return None if entry is None else value_at(entry, names, depth)
     if isinstance(value, tuple | list):
         position = depth * (len(value) - 1)
         index = min(int(position), len(value) - 2)
