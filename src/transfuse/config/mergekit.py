@@ -6,10 +6,10 @@ parameters that are numbers, gradients over the layers, or lists of both with fi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
-from transfuse.config.layer_values import numbers
-from transfuse.config.mergekit_file import PARAMETERS, MergekitFile, Source
+from transfuse.config.layer_values import EVERYTHING, numbers, parse_layer_value
+from transfuse.errors import ConfigError
 
 METHODS = {
     "linear": "mean",
@@ -21,6 +21,14 @@ METHODS = {
 }
 AVERAGED = {"task_arithmetic": False, "ties": True, "dare_linear": False, "dare_ties": False}  # normalize, by default
 DROPS = {"dare_linear", "dare_ties"}  # methods that rescale what is kept
+PARAMETERS = {
+    "linear": {"weight", "normalize"},
+    "slerp": {"t"},
+    "task_arithmetic": {"weight", "normalize", "lambda", "int8_mask"},
+    "ties": {"weight", "density", "normalize", "lambda", "int8_mask", "rescale"},
+    "dare_linear": {"weight", "density", "normalize", "lambda", "int8_mask", "rescale"},
+    "dare_ties": {"weight", "density", "normalize", "lambda", "int8_mask", "rescale"},
+}
 MARKS = {"merge_method", "base_model", "slices", "modules"}  # keys that only mergekit has
 KEYS = ("merge_method", "base_model", "models", "slices", "parameters", "dtype", "out_dtype", "tokenizer_source")
 INSTEAD = {
@@ -49,6 +57,15 @@ class Translation:
     layers: int | None
 
 
+@dataclass(frozen=True)
+class Source:
+    """A model of the file, with the settings that its parameters have, the nearest first."""
+
+    model: str
+    settings: Sequence[Mapping[str, Any]]
+    where: str
+
+
 def is_mergekit(values: Mapping[str, Any]) -> bool:
     """Return whether the values of a YAML file are those of a file of mergekit."""
     models = values.get("models")
@@ -65,84 +82,176 @@ def translate(values: Mapping[str, Any], labels: Mapping[str, str]) -> Translati
     Raises:
         ConfigError: a key or a value has no counterpart; the message names it, and what to write instead.
     """
-    file = MergekitFile(values, labels)
-    for key in file.values:
-        if key not in KEYS:
-            file.refuse(key, INSTEAD.get(key, f"no such key of mergekit is known; known: {', '.join(KEYS)}"))
-    if file.method not in METHODS:
-        known = f"write one of {', '.join(METHODS)}"
-        file.refuse("merge_method", f"{file.method} has no counterpart; {INSTEAD.get(file.method, known)}")
-    sources, layers = file.sources()
-    base = file.values.get("base_model")
-    if base is not None:
-        base = file.name(base, "base_model")
-    chosen = {"merge": METHODS[file.method], **_dtype(file)}
-    if file.method in AVERAGED:
-        chosen |= _task_vectors(file, sources, base)
-    elif file.method == "slerp":
-        chosen |= _slerp(file, sources, base)
-    else:
-        chosen |= _linear(file, sources, base)
-    _check_tokenizer(file, {*chosen["models"], base})
-    places = {"merge": "merge_method", "base": "base_model", "task_scale": "parameters.lambda"}
-    places |= {"weights": "parameters.t"} if file.method == "slerp" else {}
-    labels = {name: file.label(places.get(name, name)) for name in chosen}
-    return Translation(chosen, labels, layers)
+    return _File(values, labels).translate()
 
 
-def _linear(file: MergekitFile, sources: Sequence[Source], base: str | None) -> dict[str, Any]:
-    if base is not None:
-        if base not in [source.model for source in sources]:
-            file.refuse("base_model", "linear has no use for it; leave it out, or add it to models with a weight")
-        sources = sorted(sources, key=lambda source: source.model != base)  # its basis and tokenizer are kept
-    weights = [file.value(source, "weight") for source in sources]
-    plain = all(isinstance(weight, float) for weight in weights)
-    if not file.scalar("normalize", bool, True) and not (plain and abs(sum(weights) - 1) < 1e-6):
-        file.refuse("parameters.normalize", "weights of linear are normalized here; write true")
-    return {"models": [source.model for source in sources], "weights": weights}
+class _File:
+    def __init__(self, values: Mapping[str, Any], labels: Mapping[str, str]) -> None:
+        self.values = values
+        self.labels = labels
+        self.method = str(values.get("merge_method"))
+        self.parameters = self._mapping(values.get("parameters"), "parameters")
 
+    def translate(self) -> Translation:
+        for key in self.values:
+            if key not in KEYS:
+                self.refuse(key, INSTEAD.get(key, f"no such key of mergekit is known; known: {', '.join(KEYS)}"))
+        if self.method not in METHODS:
+            known = f"write one of {', '.join(METHODS)}"
+            self.refuse("merge_method", f"{self.method} has no counterpart; {INSTEAD.get(self.method, known)}")
+        sources, layers = self._sources()
+        base = self.values.get("base_model")
+        if base is not None:
+            base = self._name(base, "base_model")
+        chosen = {"merge": METHODS[self.method], **self._dtype()}
+        if self.method in AVERAGED:
+            chosen |= self._task_vectors(sources, base)
+        elif self.method == "slerp":
+            chosen |= self._slerp(sources, base)
+        else:
+            chosen |= self._linear(sources, base)
+        self._check_tokenizer({*chosen["models"], base})
+        places = {"merge": "merge_method", "base": "base_model", "task_scale": "parameters.lambda"}
+        places |= {"weights": "parameters.t"} if self.method == "slerp" else {}
+        labels = {name: self._label(places.get(name, name)) for name in chosen}
+        return Translation(chosen, labels, layers)
 
-def _slerp(file: MergekitFile, sources: Sequence[Source], base: str | None) -> dict[str, Any]:
-    others = [source for source in sources if source.model != base]
-    if base is None or len(others) != 1:
-        file.refuse("merge_method", "slerp needs two models, one of which is base_model, where t is 0")
-    position = file.value(others[0], "t")
-    if max(numbers(position)) > 1:
-        file.refuse("parameters.t", "should be from 0 to 1")
-    return {"models": [base, others[0].model], "weights": [_complement(position), position]}
+    def refuse(self, key: str, why: str) -> NoReturn:
+        raise ConfigError(f"{self._label(key)}: {why}")
 
+    def _label(self, key: str) -> str:
+        return self.labels.get(key, key)
 
-def _task_vectors(file: MergekitFile, sources: Sequence[Source], base: str | None) -> dict[str, Any]:
-    if base is None:
-        file.refuse("merge_method", f"{file.method} needs base_model, which all models were fine-tuned from")
-    sources = [source for source in sources if source.model != base]
-    rescales = file.method in DROPS
-    if file.scalar("rescale", bool, rescales) is not rescales:
-        what = f"what is kept is {'always' if rescales else 'never'} rescaled"
-        file.refuse("parameters.rescale", f"{what} with {file.method}; leave it out")
-    averaged = file.scalar("normalize", bool, AVERAGED[file.method])
-    chosen = {
-        "models": [source.model for source in sources],
-        "base": base,
-        "weights": [file.value(source, "weight") for source in sources],
-        "task_scale": file.scalar("lambda", int | float, 1.0),  # type: ignore[arg-type]
-        "task_weights": "mean" if averaged else "sum",
-    }
-    if "density" in PARAMETERS[file.method]:
-        chosen["density"] = [file.value(source, "density", 1.0) for source in sources]
-    return chosen
+    def _mapping(self, value: object, where: str) -> Mapping[str, Any]:
+        if value is not None and not isinstance(value, Mapping):
+            self.refuse(where, "should be a mapping of names to values")
+        return value or {}
 
+    def _name(self, value: object, where: str) -> str:
+        if not isinstance(value, str):
+            self.refuse(where, "write the folder or the Hub name of the model, and nothing else")
+        if "+" in value:
+            self.refuse(
+                where, f"{value}: write the folder of the adapter alone; transfuse finds the model it belongs to"
+            )
+        return value
 
-def _dtype(file: MergekitFile) -> dict[str, Any]:
-    key = "out_dtype" if file.values.get("out_dtype") is not None else "dtype"
-    return {} if file.values.get(key) is None else {"dtype": file.values[key]}
+    def _sources(self) -> tuple[list[Source], int | None]:
+        """Return the models, and the number of their layers if slices name it."""
+        slices = self.values.get("slices")
+        if slices is None:
+            return self._listed(self.values.get("models"), "models", {}), None
+        if not isinstance(slices, list) or len(slices) != 1:
+            self.refuse(
+                "slices", "write models, with a list of numbers as weight that changes over the layers, or one slice"
+            )
+        part = self._mapping(slices[0], "slices")
+        sources = self._listed(part.get("sources"), "slices", self._mapping(part.get("parameters"), "slices"))
+        ranges = [entry.get("layer_range") for entry in part["sources"]]
+        first = ranges[0]
+        whole = isinstance(first, list) and len(first) == 2 and first[0] == 0 and isinstance(first[1], int)
+        if not whole or any(each != first for each in ranges):
+            self.refuse("slices", "layer_range should be [0, LAYERS] for every model; write models instead of slices")
+        return sources, first[1]
 
+    def _listed(self, entries: object, key: str, shared: Mapping[str, Any]) -> list[Source]:
+        if not isinstance(entries, list) or not entries:
+            self.refuse(key, "should be a list of entries such as {model: NAME, parameters: {weight: 0.5}}")
+        sources = []
+        for number, entry in enumerate(entries, 1):
+            where = f"{self._label(key)}: item {number}"
+            if not isinstance(entry, Mapping) or not {"model"} <= entry.keys() <= {
+                "model",
+                "parameters",
+                "layer_range",
+            }:
+                raise ConfigError(f"{where}: should be an entry such as {{model: NAME, parameters: {{weight: 0.5}}}}")
+            model = self._name(entry["model"], where)
+            own = self._mapping(entry.get("parameters"), where)
+            for name in (*own, *shared, *self.parameters):
+                if name not in PARAMETERS[self.method]:
+                    known = ", ".join(sorted(PARAMETERS[self.method]))
+                    raise ConfigError(f"{where}: {name} has no counterpart for {self.method}; known: {known}")
+            sources.append(Source(model, (own, shared, self.parameters), where))
+        return sources
 
-def _check_tokenizer(file: MergekitFile, models: set[Any]) -> None:
-    """Refuse a tokenizer of another model. All models that are merged have the same one, or it is an error."""
-    source = file.values.get("tokenizer_source")
-    if source not in (None, "base", "union", *models):
-        file.refuse("tokenizer_source", "write base or union, or one of the models; all must have the same tokens")
+    def _value(self, source: Source, name: str, default: float | None = None) -> Any:
+        """Return a parameter of a model, as `config.layer_values` defines it."""
+        entries: dict[str, Any] = {}
+        for settings in source.settings:
+            setting = settings.get(name)
+            conditions = [setting] if isinstance(setting, Mapping) else setting
+            if not (isinstance(conditions, list) and all(isinstance(each, Mapping) for each in conditions)):
+                conditions = [] if setting is None else [{"value": setting}]
+            for condition in conditions:
+                entries.setdefault(str(condition.get("filter") or EVERYTHING), condition.get("value"))
+            if EVERYTHING in entries:
+                break
+        if default is not None:
+            entries.setdefault(EVERYTHING, default)
+        if not entries:
+            raise ConfigError(f"{source.where}: {name} is missing; add parameters: {{{name}: NUMBER}}")
+        try:
+            return parse_layer_value(entries[EVERYTHING] if [*entries] == [EVERYTHING] else entries)
+        except ValueError as error:
+            raise ConfigError(f"{source.where}: {name}: {error}, found {entries}") from error
+
+    def _scalar(self, name: str, kind: type, default: Any) -> Any:
+        """Return a parameter that all models share."""
+        value = self.parameters.get(name, default)
+        if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+            self.refuse(f"parameters.{name}", f"should be one {'true or false' if kind is bool else 'number'}")
+        return value
+
+    def _linear(self, sources: Sequence[Source], base: str | None) -> dict[str, Any]:
+        if base is not None:
+            if base not in [source.model for source in sources]:
+                self.refuse("base_model", "linear has no use for it; leave it out, or add it to models with a weight")
+            sources = sorted(sources, key=lambda source: source.model != base)  # its basis and tokenizer are kept
+        weights = [self._value(source, "weight") for source in sources]
+        plain = all(isinstance(weight, float) for weight in weights)
+        if not self._scalar("normalize", bool, True) and not (plain and abs(sum(weights) - 1) < 1e-6):
+            self.refuse("parameters.normalize", "weights of linear are normalized here; write true")
+        return {"models": [source.model for source in sources], "weights": weights}
+
+    def _slerp(self, sources: Sequence[Source], base: str | None) -> dict[str, Any]:
+        others = [source for source in sources if source.model != base]
+        if base is None or len(others) != 1:
+            self.refuse("merge_method", "slerp needs two models, one of which is base_model, where t is 0")
+        position = self._value(others[0], "t")
+        if max(numbers(position)) > 1:
+            self.refuse("parameters.t", "should be from 0 to 1")
+        return {"models": [base, others[0].model], "weights": [_complement(position), position]}
+
+    def _task_vectors(self, sources: Sequence[Source], base: str | None) -> dict[str, Any]:
+        if base is None:
+            self.refuse("merge_method", f"{self.method} needs base_model, which all models were fine-tuned from")
+        sources = [source for source in sources if source.model != base]
+        rescales = self.method in DROPS
+        if self._scalar("rescale", bool, rescales) is not rescales:
+            what = f"what is kept is {'always' if rescales else 'never'} rescaled"
+            self.refuse("parameters.rescale", f"{what} with {self.method}; leave it out")
+        averaged = self._scalar("normalize", bool, AVERAGED[self.method])
+        chosen = {
+            "models": [source.model for source in sources],
+            "base": base,
+            "weights": [self._value(source, "weight") for source in sources],
+            "task_scale": self._scalar("lambda", int | float, 1.0),  # type: ignore[arg-type]
+            "task_weights": "mean" if averaged else "sum",
+        }
+        if "density" in PARAMETERS[self.method]:
+            chosen["density"] = [self._value(source, "density", 1.0) for source in sources]
+        return chosen
+
+    def _dtype(self) -> dict[str, Any]:
+        key = "out_dtype" if self.values.get("out_dtype") is not None else "dtype"
+        return {} if self.values.get(key) is None else {"dtype": self.values[key]}
+
+    def _check_tokenizer(self, models: set[Any]) -> None:
+        """Refuse a tokenizer of another model. All models that are merged have the same one, or it is an error."""
+        source = self.values.get("tokenizer_source")
+        if source not in (None, "base", "union", *models):
+            self.refuse("tokenizer_source", "write base or union, or one of the models; all must have the same tokens")
 
 
 def _complement(value: Any) -> Any:
