@@ -23,6 +23,7 @@ TIES: dict[str, Any] = {
     "parameters": {"normalize": True, "int8_mask": True},
     "dtype": "float16",
 }
+SLICE = [{"model": name, "layer_range": [0, 4], "parameters": {"weight": 1}} for name in "ab"]
 
 
 def job(values: dict[str, Any], tmp_path: Path) -> Job:
@@ -78,6 +79,20 @@ def test_linear_keeps_the_tokenizer_of_its_base(tmp_path: Path) -> None:
     assert (based.models, based.weights, based.base) == (("b", "a"), (1.0, 3.0), None)
 
 
+def test_parameters_and_base_of_a_slice_come_first(tmp_path: Path) -> None:
+    own = {"normalize": False, "lambda": 0.5}
+    part = {"sources": SLICE, "base_model": "other", "parameters": own}
+    found = job(TIES | {"models": None, "slices": [part], "parameters": {"normalize": True, "lambda": 2}}, tmp_path)
+    assert (found.base, found.task_weights, found.task_scale) == ("other", "sum", 0.5)
+
+
+def test_gradients_of_one_number_and_null_and_zero_are_read(tmp_path: Path) -> None:
+    models = [{"model": name, "parameters": {"weight": [0.5], "density": [0.5]}} for name in "ab"]
+    values = TIES | {"models": models, "tokenizer": None, "slices": None, "parameters": {"lambda": 0}}
+    found = job(values, tmp_path)
+    assert (found.weights, found.density, found.task_scale) == ((0.5, 0.5), (0.5, 0.5), 0.0)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -102,6 +117,22 @@ def test_linear_keeps_the_tokenizer_of_its_base(tmp_path: Path) -> None:
         ({"parameters": {"lambda": [1, 2]}}, ["parameters.lambda", "one number"]),
         ({"dtype": "float8"}, ["dtype", "'float8' is not one of"]),
         ({"models": None, "slices": [{}, {}]}, ["slices", "write models"]),
+        ({"slices": [{"sources": SLICE}]}, ["slices", "models are given too"]),
+        ({"models": None, "slices": [{"sources": SLICE, "paramters": {}}]}, ["slices", "paramters", "known: sources"]),
+        (
+            {"models": None, "slices": [{"sources": SLICE, "parameters": {"normalize": 1}}]},
+            ["slices: normalize", "true or false"],
+        ),
+        ({"models": [{"model": "a", "layer_range": [0, 4]}]}, ["models: item 1", "{model: NAME"]),
+        ({"models": [{"model": "a", "parameters": {"normalize": True}}]}, ["item 1: normalize", "move it"]),
+        (
+            {"models": [{"model": "a", "parameters": {"weight": {"filter": "mlp", "value": 1}}}]},
+            ["models: item 1: weight is given only for names with mlp; add an entry without a filter: {value: NUMBER}"],
+        ),
+        (
+            {"models": [{"model": "a", "parameters": {"weight": [{"filtr": "mlp", "value": 1}]}}]},
+            ["models: item 1: weight", "should be an entry such as {filter: mlp, value: 0.5}"],
+        ),
         (
             {"models": None, "slices": [{"sources": [{"model": "a", "layer_range": [4, 8]}]}]},
             ["layer_range should be [0, LAYERS]"],

@@ -103,7 +103,7 @@ NAMED = ("support", "regularization", "match_on", "learning_rate", "augment")  #
         ({"weights": [float("nan"), 1]}, ["weights: item 1", "nan"]),
         ({"weights": [True, 1]}, ["weights: item 1", "should be a number"]),
         ({"weights": 3}, ["weights", "valid list", "3"]),
-        ({"weights": [[0.5], 1]}, ["weights: item 1", "two or more numbers"]),
+        ({"weights": [[], 1]}, ["weights: item 1", "one or more numbers"]),
         ({"weights": [{}, 1]}, ["weights: item 1", "should have an entry"]),
         ({"weights": "0.2:x,1"}, ["weights: item 1", "should be a number", "0.2:x"]),
         ({"merge": "ties", "base": "c", "density": [0.5, 1.5]}, ["density", "1.5"]),

@@ -33,9 +33,9 @@ def _gradient(value: object) -> Gradient:
     if isinstance(value, str) and ":" in value:  # a flag's list
         value = value.split(":")
     if isinstance(value, Sequence) and not isinstance(value, str):
-        if len(value) < 2:
-            raise ValueError("a gradient should have two or more numbers")
-        return tuple(map(_number, value))
+        if not value:
+            raise ValueError("a gradient should have one or more numbers")
+        return tuple(map(_number, value)) if len(value) > 1 else _number(value[0])
     return _number(value)
 
 

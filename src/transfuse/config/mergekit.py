@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from transfuse.config.layer_values import EVERYTHING, numbers, parse_layer_value
+from transfuse.config.layer_values import numbers
+from transfuse.config.mergekit_settings import Settings, Source
 from transfuse.errors import ConfigError
 
 METHODS = {
@@ -29,8 +30,10 @@ PARAMETERS = {
     "dare_linear": {"weight", "density", "normalize", "lambda", "int8_mask", "rescale"},
     "dare_ties": {"weight", "density", "normalize", "lambda", "int8_mask", "rescale"},
 }
+OF_THE_FILE = ("normalize", "lambda", "int8_mask", "rescale")  # parameters that all models share
 MARKS = {"merge_method", "base_model", "slices", "modules"}  # keys that only mergekit has
 KEYS = ("merge_method", "base_model", "models", "slices", "parameters", "dtype", "out_dtype", "tokenizer_source")
+SLICE_KEYS = ("sources", "base_model", "parameters")
 INSTEAD = {
     "passthrough": "it stacks layers instead of merging models, which mergekit alone does",
     "model_stock": "write linear with the weights that you want, or give --data and a file without merge_method",
@@ -57,15 +60,6 @@ class Translation:
     layers: int | None
 
 
-@dataclass(frozen=True)
-class Source:
-    """A model of the file, with the settings that its parameters have, the nearest first."""
-
-    model: str
-    settings: Sequence[Mapping[str, Any]]
-    where: str
-
-
 def is_mergekit(values: Mapping[str, Any]) -> bool:
     """Return whether the values of a YAML file are those of a file of mergekit."""
     models = values.get("models")
@@ -90,19 +84,18 @@ class _File:
         self.values = values
         self.labels = labels
         self.method = str(values.get("merge_method"))
-        self.parameters = self._mapping(values.get("parameters"), "parameters")
+        self.parameters = {"parameters": self._mapping(values.get("parameters"), "parameters")}
+        self.base_model = values.get("base_model")
 
     def translate(self) -> Translation:
-        for key in self.values:
-            if key not in KEYS:
+        for key, value in self.values.items():
+            if key not in KEYS and not (key in INSTEAD and value is None):
                 self.refuse(key, INSTEAD.get(key, f"no such key of mergekit is known; known: {', '.join(KEYS)}"))
         if self.method not in METHODS:
             known = f"write one of {', '.join(METHODS)}"
             self.refuse("merge_method", f"{self.method} has no counterpart; {INSTEAD.get(self.method, known)}")
         sources, layers = self._sources()
-        base = self.values.get("base_model")
-        if base is not None:
-            base = self._name(base, "base_model")
+        base = None if self.base_model is None else self._name(self.base_model, "base_model")
         chosen = {"merge": METHODS[self.method], **self._dtype()}
         if self.method in AVERAGED:
             chosen |= self._task_vectors(sources, base)
@@ -140,13 +133,22 @@ class _File:
         """Return the models, and the number of their layers if slices name it."""
         slices = self.values.get("slices")
         if slices is None:
-            return self._listed(self.values.get("models"), "models", {}), None
+            return self._listed(self.values.get("models"), "models"), None
+        if self.values.get("models") is not None:
+            self.refuse("slices", "models are given too; keep one of both")
         if not isinstance(slices, list) or len(slices) != 1:
             self.refuse(
                 "slices", "write models, with a list of numbers as weight that changes over the layers, or one slice"
             )
         part = self._mapping(slices[0], "slices")
-        sources = self._listed(part.get("sources"), "slices", self._mapping(part.get("parameters"), "slices"))
+        for key in part:
+            if key not in SLICE_KEYS:
+                self.refuse("slices", f"{key} has no counterpart; known: {', '.join(SLICE_KEYS)}")
+        if part.get("base_model") is not None:
+            self.base_model = part["base_model"]
+            self.labels = {**self.labels, "base_model": f"{self._label('slices')}: base_model"}
+        self.parameters = {"slices": self._mapping(part.get("parameters"), "slices"), **self.parameters}
+        sources = self._listed(part.get("sources"), "slices")
         ranges = [entry.get("layer_range") for entry in part["sources"]]
         first = ranges[0]
         whole = isinstance(first, list) and len(first) == 2 and first[0] == 0 and isinstance(first[1], int)
@@ -154,73 +156,62 @@ class _File:
             self.refuse("slices", "layer_range should be [0, LAYERS] for every model; write models instead of slices")
         return sources, first[1]
 
-    def _listed(self, entries: object, key: str, shared: Mapping[str, Any]) -> list[Source]:
+    def _listed(self, entries: object, key: str) -> list[Source]:
         if not isinstance(entries, list) or not entries:
             self.refuse(key, "should be a list of entries such as {model: NAME, parameters: {weight: 0.5}}")
         sources = []
         for number, entry in enumerate(entries, 1):
             where = f"{self._label(key)}: item {number}"
-            if not isinstance(entry, Mapping) or not {"model"} <= entry.keys() <= {
-                "model",
-                "parameters",
-                "layer_range",
-            }:
+            known_keys = {"model", "parameters", *(["layer_range"] if key == "slices" else [])}
+            if not isinstance(entry, Mapping) or not {"model"} <= entry.keys() <= known_keys:
                 raise ConfigError(f"{where}: should be an entry such as {{model: NAME, parameters: {{weight: 0.5}}}}")
             model = self._name(entry["model"], where)
-            own = self._mapping(entry.get("parameters"), where)
-            for name in (*own, *shared, *self.parameters):
+            settings: list[Settings] = [self._mapping(entry.get("parameters"), where), *self.parameters.values()]
+            for name in (name for each in settings for name in each):
                 if name not in PARAMETERS[self.method]:
                     known = ", ".join(sorted(PARAMETERS[self.method]))
                     raise ConfigError(f"{where}: {name} has no counterpart for {self.method}; known: {known}")
-            sources.append(Source(model, (own, shared, self.parameters), where))
+            for name in settings[0]:
+                if name in OF_THE_FILE:
+                    raise ConfigError(f"{where}: {name} is one for all models; move it to the parameters of the file")
+            sources.append(Source(model, settings, where))
         return sources
 
-    def _value(self, source: Source, name: str, default: float | None = None) -> Any:
-        """Return a parameter of a model, as `config.layer_values` defines it."""
-        entries: dict[str, Any] = {}
-        for settings in source.settings:
-            setting = settings.get(name)
-            conditions = [setting] if isinstance(setting, Mapping) else setting
-            if not (isinstance(conditions, list) and all(isinstance(each, Mapping) for each in conditions)):
-                conditions = [] if setting is None else [{"value": setting}]
-            for condition in conditions:
-                entries.setdefault(str(condition.get("filter") or EVERYTHING), condition.get("value"))
-            if EVERYTHING in entries:
-                break
-        if default is not None:
-            entries.setdefault(EVERYTHING, default)
-        if not entries:
-            raise ConfigError(f"{source.where}: {name} is missing; add parameters: {{{name}: NUMBER}}")
-        try:
-            return parse_layer_value(entries[EVERYTHING] if [*entries] == [EVERYTHING] else entries)
-        except ValueError as error:
-            raise ConfigError(f"{source.where}: {name}: {error}, found {entries}") from error
-
     def _scalar(self, name: str, kind: type, default: Any) -> Any:
-        """Return a parameter that all models share."""
-        value = self.parameters.get(name, default)
+        """Return a parameter that all models share. That of the slice comes first."""
+        value = self._shared(name)[1].get(name, default)
         if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-            self.refuse(f"parameters.{name}", f"should be one {'true or false' if kind is bool else 'number'}")
+            self._refuse_shared(name, f"should be one {'true or false' if kind is bool else 'number'}")
         return value
+
+    def _shared(self, name: str) -> tuple[str, Settings]:
+        """Return where a parameter that all models share is set, and the parameters there."""
+        return next((each for each in self.parameters.items() if name in each[1]), ("parameters", {}))
+
+    def _refuse_shared(self, name: str, why: str) -> NoReturn:
+        where, _ = self._shared(name)
+        self.refuse(
+            "parameters." + name if where == "parameters" else where, why if where == "parameters" else f"{name}: {why}"
+        )
 
     def _linear(self, sources: Sequence[Source], base: str | None) -> dict[str, Any]:
         if base is not None:
             if base not in [source.model for source in sources]:
                 self.refuse("base_model", "linear has no use for it; leave it out, or add it to models with a weight")
             sources = sorted(sources, key=lambda source: source.model != base)  # its basis and tokenizer are kept
-        weights = [self._value(source, "weight") for source in sources]
+        weights = [source.value("weight") for source in sources]
         plain = all(isinstance(weight, float) for weight in weights)
         if not self._scalar("normalize", bool, True) and not (plain and abs(sum(weights) - 1) < 1e-6):
-            self.refuse("parameters.normalize", "weights of linear are normalized here; write true")
+            self._refuse_shared("normalize", "weights of linear are normalized here; write true")
         return {"models": [source.model for source in sources], "weights": weights}
 
     def _slerp(self, sources: Sequence[Source], base: str | None) -> dict[str, Any]:
         others = [source for source in sources if source.model != base]
         if base is None or len(others) != 1:
             self.refuse("merge_method", "slerp needs two models, one of which is base_model, where t is 0")
-        position = self._value(others[0], "t")
+        position = others[0].value("t")
         if max(numbers(position)) > 1:
-            self.refuse("parameters.t", "should be from 0 to 1")
+            self._refuse_shared("t", "should be from 0 to 1")
         return {"models": [base, others[0].model], "weights": [_complement(position), position]}
 
     def _task_vectors(self, sources: Sequence[Source], base: str | None) -> dict[str, Any]:
@@ -230,17 +221,17 @@ class _File:
         rescales = self.method in DROPS
         if self._scalar("rescale", bool, rescales) is not rescales:
             what = f"what is kept is {'always' if rescales else 'never'} rescaled"
-            self.refuse("parameters.rescale", f"{what} with {self.method}; leave it out")
+            self._refuse_shared("rescale", f"{what} with {self.method}; leave it out")
         averaged = self._scalar("normalize", bool, AVERAGED[self.method])
         chosen = {
             "models": [source.model for source in sources],
             "base": base,
-            "weights": [self._value(source, "weight") for source in sources],
+            "weights": [source.value("weight") for source in sources],
             "task_scale": self._scalar("lambda", int | float, 1.0),  # type: ignore[arg-type]
             "task_weights": "mean" if averaged else "sum",
         }
         if "density" in PARAMETERS[self.method]:
-            chosen["density"] = [self._value(source, "density", 1.0) for source in sources]
+            chosen["density"] = [source.value("density", 1.0) for source in sources]
         return chosen
 
     def _dtype(self) -> dict[str, Any]:
