@@ -50,6 +50,13 @@ def test_trimming_keeps_the_largest() -> None:
     assert trim(vector, 0.01).count_nonzero() == 1
 
 
+def test_trimming_keeps_the_first_of_equal_entries() -> None:
+    vector = torch.tensor([[1.0, -2.0, 2.0], [2.0, 3.0, -1.0]])
+    assert trim(vector, 0.5).tolist() == [[0.0, -2.0, 2.0], [0.0, 3.0, 0.0]]
+    coarse = torch.randn(100, 100, generator=torch.Generator().manual_seed(0)).bfloat16().float()
+    assert trim(coarse, 0.3).count_nonzero() == 3000
+
+
 def test_dropping_keeps_the_expectation_and_depends_on_seed_and_name_only() -> None:
     vector = torch.ones(200, 200)
     dropped = drop(vector, 0.25, "a", seed=1)

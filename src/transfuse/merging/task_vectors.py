@@ -23,13 +23,19 @@ Sparsify: TypeAlias = Callable[[Tensor, float, str], Tensor]
 
 
 def trim(vector: Tensor, density: float, name: str = "") -> Tensor:
-    """Keep the share `density` of the entries that is largest by magnitude, at least one. Set the others to zero."""
+    """Keep the share `density` of the entries that is largest by magnitude, at least one. Set the others to zero.
+
+    Of entries of one size, the first are kept.
+    """
     if density >= 1:
         return vector
     sizes = vector.abs().flatten()
     kept = max(int(density * len(sizes)), 1)
     threshold = sizes.kthvalue(len(sizes) - kept + 1).values
-    return vector * (vector.abs() >= threshold)
+    mask = sizes >= threshold
+    if surplus := int(mask.sum()) - kept:
+        mask[(sizes == threshold).nonzero().flatten()[-surplus:]] = False
+    return vector * mask.view(vector.shape)
 
 
 def drop(vector: Tensor, density: float, name: str, seed: int = 0) -> Tensor:
