@@ -83,6 +83,27 @@ def test_the_arc_keeps_the_norm_and_ends_at_the_models() -> None:
     torch.testing.assert_close(interpolate_on_arc(start, -start, 0.25), 0.5 * start)
 
 
+def test_every_expert_that_files_hold_alone_is_trimmed_and_turned_alone() -> None:
+    """The first expert was tuned much further than the others, and still takes no share of their entries."""
+    base = next(case for case in CASES if case.name == "MixtralForCausalLM").build().float()
+    parents = [tuned(base, 1, 0.001), tuned(base, 2, 0.001)]
+    name = "model.layers.0.mlp.experts.down_proj"
+    origin = weights(base)[name]
+    with torch.no_grad():
+        for model in parents:
+            values = model.get_parameter(name)
+            values[0] = origin[0] + 100 * (values[0] - origin[0])
+    first, second = (weights(model)[name] for model in parents)
+    merged = transfuse.fuse(parents, base=base, merge="ties", density=0.3, weights=(1, 0)).model
+    kept = (weights(merged)[name] != origin).flatten(1).sum(1)
+    assert set(kept.tolist()) == {int(0.3 * origin[0].numel())}
+    dropped = weights(transfuse.fuse(parents, base=base, merge="dare-linear", weights=(1, 0)).model)[name] != origin
+    assert not torch.equal(dropped[0], dropped[1])
+    turned = weights(transfuse.fuse(parents, merge="slerp").model)[name]
+    arcs = torch.stack([interpolate_on_arc(*pair, 0.5) for pair in zip(first, second, strict=True)])
+    torch.testing.assert_close(turned, arcs, atol=1e-9, rtol=1e-6)
+
+
 def test_the_mean_of_whole_task_vectors_is_the_mean() -> None:
     base, parents = family()
     mean = weights(transfuse.fuse(parents, align="none").model)

@@ -27,6 +27,7 @@ from transfuse.merging.learned_weights import WeightDistillation
 from transfuse.merging.mean import mean
 from transfuse.merging.per_layer import PerLayer
 from transfuse.merging.request import MergeRequest, aligned_parents, fitted_models
+from transfuse.merging.separate_experts import separate_experts
 from transfuse.merging.slerp import slerp
 from transfuse.merging.starts import FITTED, PREDICTIONS_ONLY, choose_start, saved_choice
 from transfuse.merging.task_vectors import Sparsify, add, add_elected, drop, merge_task_vectors, trim
@@ -70,7 +71,8 @@ def merge_mean(request: MergeRequest) -> Tensors:
 @merge_method("slerp")
 def merge_slerp(request: MergeRequest) -> Tensors:
     """Interpolate two models on the arc between their tensors; the weight of the second is the position."""
-    return slerp(request.parents[0], request.parents[1], request.tensor_weights)
+    first, second = request.parents
+    return slerp(first, second, request.tensor_weights, separate_experts(request.anchor))
 
 
 @merge_method("task-arithmetic", needs_base=True)
@@ -120,6 +122,7 @@ def _merge_task_vectors(
         averaged if layers.task_weights == "auto" else layers.task_weights == "mean",
         layers.task_scale,
         tied_to(request.anchor.model),
+        separate_experts(request.anchor),
     )
 
 

@@ -1,6 +1,6 @@
 """Spherical interpolation of two models in one basis, tensor by tensor (Shoemake, 1985)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 import torch
@@ -11,15 +11,21 @@ from transfuse.base.lazy import Lazy, Tensors
 PARALLEL = 0.9995  # cosine from which the arc is the line, up to rounding
 
 
-def slerp(start: Tensors, end: Tensors, weights: Callable[[str], Sequence[float]]) -> Lazy:
+def slerp(
+    start: Tensors, end: Tensors, weights: Callable[[str], Sequence[float]], separate: Collection[str] = ()
+) -> Lazy:
     """Return every tensor on the arc between two models.
 
     Args:
         weights: of the two models for the name of a tensor. They sum to one.
+        separate: the names of tensors whose experts have an arc each.
     """
 
     def arc_tensor(name: str) -> Tensor:
-        return interpolate_on_arc(start[name], end[name], weights(name)[1])
+        turn = partial(interpolate_on_arc, share=weights(name)[1])
+        if name not in separate:
+            return turn(start[name], end[name])
+        return torch.stack([turn(*experts) for experts in zip(start[name], end[name], strict=True)])
 
     return Lazy({name: partial(arc_tensor, name) for name in start})
 

@@ -5,11 +5,11 @@ elects a sign for every entry, and takes the mean of those that have this sign (
 DARE drops entries at random and rescales the others (Yu et al., 2311.03099, equations 2 to 4).
 
 Everything is computed tensor by tensor, so models larger than memory can be streamed. The papers trim a task vector as
-a whole; here each tensor keeps its own largest entries.
+a whole; here each tensor keeps its own largest entries, and so does each expert that files hold as a tensor.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -85,6 +85,7 @@ def merge_task_vectors(
     averaged: bool,
     scale: float,
     owners: Mapping[str, str],
+    separate: Collection[str] = (),
 ) -> Lazy:
     """Return the base plus the merged task vector.
 
@@ -94,14 +95,19 @@ def merge_task_vectors(
         averaged: whether the sum is divided by the weights of what is added.
         scale: a factor of the merged task vector.
         owners: for tied tensors, the first of them; random entries are drawn for it.
+        separate: the names of tensors whose experts are made sparse one by one.
     """
 
     def merged_tensor(name: str) -> Tensor:
         origin = base[name]
-        vectors = [
-            sparsify(parent[name] - origin, density, f"{number}/{owners[name]}")
-            for number, (parent, density) in enumerate(zip(parents, densities(name), strict=True))
-        ]
+        vectors = []
+        for number, (parent, density) in enumerate(zip(parents, densities(name), strict=True)):
+            vector, label = parent[name] - origin, f"{number}/{owners[name]}"
+            if name in separate:
+                experts = [sparsify(expert, density, f"{label}/{place}") for place, expert in enumerate(vector)]
+                vectors.append(torch.stack(experts))
+            else:
+                vectors.append(sparsify(vector, density, label))
         return origin + scale * combine(vectors, weights(name), averaged)
 
     return Lazy({name: partial(merged_tensor, name) for name in base})
