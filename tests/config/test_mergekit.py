@@ -43,6 +43,13 @@ def test_ties(tmp_path: Path) -> None:
     assert (found.task_scale, found.task_weights) == (1.0, "mean")
 
 
+def test_negative_weights_are_those_of_summed_task_vectors(tmp_path: Path) -> None:
+    models = [{"model": "a", "parameters": {"weight": -0.5}}, {"model": "b", "parameters": {"weight": 1}}]
+    assert job(TIES | {"models": models, "parameters": {"normalize": False}}, tmp_path).weights == (-0.5, 1.0)
+    with pytest.raises(ConfigError, match="weights: only task vectors that are summed take negative numbers"):
+        job(TIES | {"models": models}, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("method", "ours", "weights"),
     [
@@ -110,7 +117,6 @@ def test_gradients_of_one_number_and_null_and_zero_are_read(tmp_path: Path) -> N
         ({"models": ["a", "b"]}, ["models: item 1", "{model: NAME"]),
         ({"models": [{"model": "a"}, {"model": "b"}]}, ["models: item 1", "weight is missing"]),
         ({"models": [{"model": {"path": "a"}}]}, ["models: item 1", "nothing else"]),
-        ({"models": [{"model": "a", "parameters": {"weight": -1}}]}, ["models: item 1: weight", "not negative", "-1"]),
         ({"models": [{"model": "a", "parameters": {"gamma": 1}}]}, ["item 1: gamma has no counterpart", "density"]),
         ({"parameters": {"rescale": True}}, ["parameters.rescale", "never rescaled"]),
         ({"parameters": {"normalize": 1}}, ["parameters.normalize", "true or false"]),

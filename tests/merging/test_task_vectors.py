@@ -75,6 +75,16 @@ def test_the_elected_sign_counts_and_zeros_do_not() -> None:
     assert add(vectors, [1.0, 1.0], averaged=True).tolist() == [1.0, -2.0, 2.5, 0.0]
 
 
+def test_negative_weights_subtract_and_elect_the_opposite_sign() -> None:
+    vectors = [torch.tensor([3.0, -1.0, 0.0]), torch.tensor([1.0, -3.0, 5.0])]
+    assert add_elected(vectors, [1.0, -1.0], averaged=False).tolist() == [3.0, 3.0, -5.0]
+    base, parents = family()
+    origin, first, second = (weights(model) for model in (base, *parents))
+    merged = weights(transfuse.fuse(parents, base=base, merge="task-arithmetic", weights=(1, -1)).model)
+    for name in origin:
+        torch.testing.assert_close(merged[name], origin[name] + first[name] - second[name])
+
+
 def test_the_arc_keeps_the_norm_and_ends_at_the_models() -> None:
     start, end = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
     torch.testing.assert_close(interpolate_on_arc(start, end, 0.5), torch.full((2,), 0.5**0.5))

@@ -20,7 +20,7 @@ def parse_layer_value(value: object) -> Any:
     """Return a number, a tuple of numbers, or a mapping to these, from what a flag, a file or Python gives.
 
     Raises:
-        ValueError: it is none of these, or a number is negative or not finite.
+        ValueError: it is none of these, or a number is not finite.
     """
     if isinstance(value, Mapping):
         if not value:
@@ -46,8 +46,8 @@ def _number(value: object) -> float:
         number = float(value)
     except ValueError:
         raise ValueError("should be a number") from None
-    if not isfinite(number) or number < 0:
-        raise ValueError("should be a finite number that is not negative")
+    if not isfinite(number):
+        raise ValueError("should be a finite number")
     return number
 
 

@@ -92,6 +92,7 @@ MERGE_METHODS = {
 # Those that read no samples. A method of your own may read them without needing them, so it is not here.
 BY_WEIGHTS = frozenset(name for name, needs_data in MERGE_METHODS.items() if not needs_data)
 NEED_BASE = {"task-arithmetic", "ties", "dare-linear", "dare-ties"}  # merge methods; `merge_method` adds to them too
+SUMMED = ("task-arithmetic", "dare-linear")  # those whose weights count as given, unless the user chose otherwise
 SPARSE = ("ties", "dare-linear", "dare-ties")  # methods that keep a share of the entries of task vectors
 DENSITY = 0.5  # the default of this share
 MINUTES: dict[Effort, float] = {"quick": 0.0, "normal": 5.0, "high": 30.0}  # that learning may take

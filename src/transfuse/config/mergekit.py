@@ -210,7 +210,7 @@ class _File:
         if base is None or len(others) != 1:
             self.refuse("merge_method", "slerp needs two models, one of which is base_model, where t is 0")
         position = others[0].value("t")
-        if max(numbers(position)) > 1:
+        if not all(0 <= share <= 1 for share in numbers(position)):
             self._refuse_shared("t", "should be from 0 to 1")
         return {"models": [base, others[0].model], "weights": [_complement(position), position]}
 

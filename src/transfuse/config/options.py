@@ -179,12 +179,12 @@ class Options(Settings):
         check_together(self, labels)
 
     def normalized_weights(self, models: int) -> list[float]:
-        """Return one weight per model, the mean over its layers; they sum to one.
+        """Return one weight per model, the mean over its layers, without its sign; they sum to one.
 
         Raises:
             ConfigError: the number of weights, densities or models is wrong, or the weights are all zero.
         """
-        weights = [1.0] * models if self.weights is None else [overall(weight) for weight in self.weights]
+        weights = [1.0] * models if self.weights is None else [abs(overall(weight)) for weight in self.weights]
         if len(weights) != models:
             raise ConfigError(
                 f"weights: {len(weights)} given for {counted(models, 'model')}; give one per model, the anchor's first"

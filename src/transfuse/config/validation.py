@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from transfuse.config.data_options import DataOptions, is_generated
 from transfuse.config.flow_options import FlowOptions
+from transfuse.config.layer_values import numbers
 from transfuse.config.literals import (
     ALIGNMENTS,
     EXACT,
@@ -16,6 +17,7 @@ from transfuse.config.literals import (
     NEED_BASE,
     PLUGINS,
     SPARSE,
+    SUMMED,
     LearningOptions,
 )
 from transfuse.config.synonyms import nearest
@@ -75,10 +77,26 @@ def check_together(chosen: Options, labels: Mapping[str, str]) -> None:
             raise refuse(name, "a uniform plan compares no units; leave it out, or choose another plan")
     if "density" in given and chosen.merge not in SPARSE:
         raise refuse("density", f"only merge {', '.join(SPARSE)} take it; leave it out, or choose one")
+    if is_negative(chosen) and not sums_task_vectors(chosen):
+        what = "only task vectors that are summed take negative numbers"
+        raise refuse(
+            "weights", f"{what}; choose merge {' or '.join(SUMMED)}, or task_weights sum with ties or dare-ties"
+        )
     if "grow" in given and "adapter_out" in given:
         raise refuse("grow", "an adapter has the shape of the anchor; leave grow or adapter_out out")
     if chosen.align == "flow" and chosen.match_on == "both":
         raise refuse("match_on", "align flow matches on activations or on weights, not on both; choose one")
+
+
+def is_negative(chosen: Options) -> bool:
+    """Return whether a weight is negative for some tensor."""
+    return any(number < 0 for weight in chosen.weights or () for number in numbers(weight))
+
+
+def sums_task_vectors(chosen: Options) -> bool:
+    """Return whether task vectors are added by weights that count as given."""
+    summed = chosen.task_weights == "sum" or (chosen.task_weights == "auto" and chosen.merge in SUMMED)
+    return summed and chosen.merge in NEED_BASE
 
 
 def check_trains(given: Collection[str], learning: LearningOptions, labels: Mapping[str, str]) -> None:

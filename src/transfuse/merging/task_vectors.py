@@ -69,8 +69,9 @@ def add_elected(vectors: Sequence[Tensor], weights: Sequence[float], averaged: b
     total = torch.zeros_like(vectors[0])
     share = torch.zeros_like(vectors[0])
     for weight, vector in zip(weights, vectors, strict=True):
-        agrees = torch.where(positive, vector > 0, vector < 0)
-        total += weight * vector * agrees
+        added = weight * vector
+        agrees = torch.where(positive, added > 0, added < 0)
+        total += added * agrees
         share += weight * agrees
     return total / torch.where(share > 0, share, 1.0) if averaged else total
 
