@@ -230,6 +230,18 @@ def test_models_of_one_base_are_aligned_again_only_if_they_were(
     assert read(out)[1] == before
 
 
+def test_one_model_with_a_base_is_scaled_and_reported(world: World, run: Run) -> None:
+    tuned = tuned_models(world.a, world.here)[0]
+    merging = ("--base", world.a, "--merge", "task-arithmetic", "--task-scale", 0.5)
+    assert run("plan", tuned, *merging[:4]).status == 0
+    assert run("fuse", tuned, "-o", world.here / "plain").err.endswith("and a merge of task vectors\n")
+    out = world.here / "out"
+    ran = run("fuse", tuned, "-o", out, *merging, "--data", world.images, "--report")
+    assert (ran.status, (out / "report.html").exists()) == (0, True), ran
+    ran = run("report", out, "--data", world.images)
+    assert ran.status == 0, ran
+
+
 def test_models_of_one_base_are_merged_again_by_their_task_vectors(world: World, run: Run) -> None:
     base = Path(shutil.copytree(world.a, world.here / "base"))
     tuned = tuned_models(base, world.here)

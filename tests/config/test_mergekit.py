@@ -67,6 +67,12 @@ def test_weights_are_added_or_averaged_as_mergekit_does(method: str, ours: str, 
     assert job(values, tmp_path).task_weights == "mean"
 
 
+def test_one_model_has_a_task_vector(tmp_path: Path) -> None:
+    models = [{"model": "base"}, {"model": "a", "parameters": {"weight": 0.4}}]
+    found = job({"merge_method": "task_arithmetic", "base_model": "base", "models": models}, tmp_path)
+    assert (found.models, found.base, found.weights) == (("a",), "base", (0.4,))
+
+
 def test_slerp_starts_at_the_base(tmp_path: Path) -> None:
     t = [{"filter": "self_attn", "value": [0, 0.5, 1]}, {"value": 0.25}]
     sources = [{"model": "b", "layer_range": [0, 4]}, {"model": "a", "layer_range": [0, 4]}]

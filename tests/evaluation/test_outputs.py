@@ -77,7 +77,7 @@ def test_parents_are_compared_in_the_basis_of_the_fusion(tmp_path: Path) -> None
     a, b = (bert(tmp_path / name, BertModel, 1) for name in "ab")
     matched = match([a, b], None)
     task = measured_task("BertModel", matched.anchor.config)
-    first, second = parents_in_one_basis(task, matched.networks, matched.alignments)
+    first, second = parents_in_one_basis(task, matched.networks, matched.parents)
     batch = dict(tokenizer()(TEXTS, return_tensors="pt"))
     cosine = agreement(answers(first, batch), answers(second, batch), batch)["cosine"]
     assert cosine.tolist() == pytest.approx([1.0] * len(TEXTS), abs=1e-5)

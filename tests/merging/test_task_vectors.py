@@ -150,6 +150,24 @@ def test_streamed_as_in_memory(options: dict[str, Any], tmp_path: Path) -> None:
     assert all(torch.equal(results[1][name], values) for name, values in results[0].items())
 
 
+@pytest.mark.parametrize("align", [None, "exact"])
+def test_one_model_has_a_task_vector(align: str | None, tmp_path: Path) -> None:
+    base, (parent, _) = family()
+    options: dict[str, Any] = {} if align is None else {"align": align}
+    fusion = transfuse.fuse([parent], base=base, merge="task-arithmetic", task_scale=0.5, **options)
+    inputs = {
+        name: values.float() if values.is_floating_point() else values
+        for name, values in VIT.inputs(base.config).items()
+    }
+    plain = transfuse.fuse([base, parent], merge="mean", **options).model
+    with torch.no_grad():
+        torch.testing.assert_close(fusion.model(**inputs).logits, plain(**inputs).logits, atol=1e-3, rtol=1e-3)
+    fusion.save(tmp_path / "out")
+    assert [model["weight"] for model in fusion.record["models"]] == [1.0]
+    with pytest.raises(ConfigError, match=r"^models: 1 model given; give two or more, .* or one with a base"):
+        transfuse.fuse([parent], base=base, data=[], merge="learned")
+
+
 def test_a_moved_fine_tune_is_brought_back_first() -> None:
     """A fine-tune whose hidden units were permuted has no task vector, until it is aligned."""
     base, parents = family()

@@ -19,7 +19,14 @@ from transfuse.config.mergekit import is_mergekit, translate
 from transfuse.config.options import Options
 from transfuse.config.settings import MemoryLimits
 from transfuse.config.shrink_options import ShrinkOptions
-from transfuse.config.validation import carry_merging, check_carry, check_mapped, check_read
+from transfuse.config.validation import (
+    ENOUGH_MODELS,
+    carry_merging,
+    check_carry,
+    check_mapped,
+    check_read,
+    fewest_models,
+)
 from transfuse.config.yaml_file import read
 from transfuse.errors import ConfigError
 
@@ -134,12 +141,12 @@ def plan_request(flags: FlagValues) -> Job:
 
 
 def _job(values: dict[str, Any], labels: dict[str, str]) -> Job:
-    """Return the job of some values. Raises `ConfigError` on an invalid value or fewer than two models."""
+    """Return the job of some values. Raises `ConfigError` on an invalid value or too few models."""
     _import_methods(values)
     job = make(Job, values, labels)
     check_read(values, labels, job.data)
-    if len(job.models) < 2:
-        raise ConfigError(f"MODELS: {len(job.models)} given; give two or more, the anchor first")
+    if len(job.models) < fewest_models(job.merge, job.base is not None):
+        raise ConfigError(f"MODELS: {len(job.models)} given; {ENOUGH_MODELS}")
     return job
 
 

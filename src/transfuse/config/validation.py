@@ -25,6 +25,8 @@ from transfuse.errors import ConfigError
 
 NOT_CARRIED = ("weights", "align", "teacher_weighting", "head", "vocab", "objective")  # carrying chooses them itself
 
+ENOUGH_MODELS = "give two or more, the anchor first, or one with a base and a merge of task vectors"
+
 if TYPE_CHECKING:
     from transfuse.config.options import Options
 
@@ -178,6 +180,11 @@ def check_base(chosen: Options, base: bool, data: bool, labels: Mapping[str, str
         raise refuse("basis", "with a base, models are aligned to the anchor; leave basis out")
     if chosen.vocab != "same":
         raise refuse("vocab", "with a base, all models need one vocabulary; leave vocab out")
+
+
+def fewest_models(merge: str, base: bool) -> int:
+    """Return how many models are merged at least. A single one has a task vector if there is a base."""
+    return 1 if base and merge in NEED_BASE else 2
 
 
 def check_read(values: Mapping[str, Any], labels: Mapping[str, str], *sources: Any) -> None:

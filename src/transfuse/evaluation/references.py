@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedModel
 
-from transfuse.alignment.interface import Alignment, aligned_weights
+from transfuse.base.lazy import Tensors
 from transfuse.data.tasks import Task
 from transfuse.network.model import Network, with_tensors
 
@@ -12,7 +12,7 @@ from transfuse.network.model import Network, with_tensors
 def parents_in_one_basis(
     model_task: Task,
     networks: Sequence[Network],
-    alignments: Sequence[Alignment],
+    aligned: Sequence[Tensors],
     borrowed: Sequence[frozenset[str]] = (),
 ) -> list[PreTrainedModel]:
     """Return the parents; those without a head, whose outputs depend on the basis, as the alignment transformed them.
@@ -21,10 +21,10 @@ def parents_in_one_basis(
 
     Args:
         networks: the parents, the anchor first.
-        alignments: one per parent after the anchor.
-        borrowed: for each of these, its tensors that are the anchor's; empty: none.
+        aligned: their tensors in the anchor's basis.
+        borrowed: for each parent after the anchor, its tensors that are the anchor's; empty: none.
     """
     anchor = networks[0].model
     if model_task.kind != "outputs" and not any(borrowed):
         return [network.model for network in networks]
-    return [with_tensors(anchor, tensors) for tensors in aligned_weights(alignments)]
+    return [with_tensors(anchor, tensors) for tensors in aligned]

@@ -10,7 +10,6 @@ from transfuse.alignment.exact.procrustes_mean import generalized_procrustes
 from transfuse.alignment.function_check import check_functions
 from transfuse.alignment.interface import AlignContext, Alignment, aligned_weights
 from transfuse.alignment.methods import ALIGNMENT_METHODS
-from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress, silent
 from transfuse.config.literals import ALIGNMENTS, EXACT
 from transfuse.config.options import Options
@@ -71,7 +70,7 @@ def align(
             stores.joint.folder and stores.joint.folder / "learning.pt",
             progress.track,
         )
-    if ALIGNMENTS[options.align]:
+    if ALIGNMENTS[options.align] and alignments:
         alignments = check_functions(networks, alignments, rows)
     with_vocabulary = [
         alignment if source_rows is None else with_anchor_rows(alignment, source_rows, options.vocab)
@@ -85,8 +84,8 @@ def align(
 
 def aligned_base(
     inputs: Inputs, alignments: Sequence[Alignment], context: AlignContext, options: Options, progress: Progress
-) -> Tensors | None:
-    """Return the tensors of the base in the anchor's basis; None without a base.
+) -> Alignment | None:
+    """Return the alignment of the base to the anchor; None without a base.
 
     Raises:
         ConfigError: a model does not descend from the base.
@@ -96,7 +95,8 @@ def aligned_base(
     pair, borrowed = [inputs.networks[0], inputs.base], [inputs.base_borrowed]
     ((alignment,), _) = align(pair, [0.5, 0.5], context, options, borrowed=borrowed, progress=progress)
     base_path = inputs.base_origin and inputs.base_origin.path
-    for network, origin, tensors in zip(inputs.networks, inputs.origins, aligned_weights(alignments), strict=True):
+    parents = aligned_weights(alignments) if alignments else [alignment.anchor]
+    for network, origin, tensors in zip(inputs.networks, inputs.origins, parents, strict=True):
         if options.align != "none" or not of_one_base((origin.path, base_path)):
             check_descendants(alignment.spec, alignment.carried, [tensors], [network.name], inputs.base.name)
-    return alignment.carried
+    return alignment

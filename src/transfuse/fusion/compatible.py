@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from transfuse.base.counted import counted
 from transfuse.base.lazy import as_needed
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.given_models import check_given, wrapper_advice
@@ -13,6 +14,7 @@ from transfuse.checkpoint.lazy_tensors import read_lazily, tensor_locations
 from transfuse.checkpoint.load import Model, load_empty, load_model, model_names
 from transfuse.checkpoint.ties import check_ties
 from transfuse.config.options import Options
+from transfuse.config.validation import ENOUGH_MODELS
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.fusion.anchor_head import borrowed_tensors, is_convertible, with_anchor_class
 from transfuse.fusion.depth import with_equal_depth
@@ -26,8 +28,8 @@ from transfuse.network.model import Network, checked_declaration, declaration, n
 from transfuse.network.precision import compute_dtype, matmul_dtype
 
 
-def check_models_given(models: Sequence[Model]) -> None:
-    """Raise `ConfigError` unless `models` is a list of two or more models with weights, or paths."""
+def check_models_given(models: Sequence[Model], fewest: int = 2) -> None:
+    """Raise `ConfigError` unless `models` is a list of at least `fewest` models with weights, or paths."""
     listed = isinstance(models, Sequence) and not isinstance(models, str)
     others = [model for model in models if not isinstance(model, str | Path | PreTrainedModel)] if listed else [models]
     if others:
@@ -35,8 +37,8 @@ def check_models_given(models: Sequence[Model]) -> None:
             "models: give a list of checkpoint paths or loaded transformers models (for a result, .model or its saved"
             f" path), the anchor first{wrapper_advice(others[0])}"
         )
-    if len(models) < 2:
-        raise ConfigError("models: only one model; give two or more, the anchor first")
+    if len(models) < fewest:
+        raise ConfigError(f"models: {counted(len(models), 'model')} given; {ENOUGH_MODELS}")
     check_given(models, model_names(models))
 
 

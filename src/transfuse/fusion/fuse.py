@@ -8,7 +8,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfuse.alignment.exact.original_form import original_form
-from transfuse.alignment.interface import aligned_weights
 from transfuse.base.batch import has_targets
 from transfuse.base.printable import printable
 from transfuse.base.progress import Progress, as_progress, silent
@@ -51,7 +50,8 @@ def fuse(
     """Fuse models into the basis and shape of the first one.
 
     Args:
-        models: two or more; the first is the anchor. Checkpoint directories, Hub names or loaded models.
+        models: two or more, or one with a base; the first is the anchor. Checkpoint directories, Hub names or loaded
+            models.
         data: unlabeled calibration samples: a path, a list of texts, of PIL images or of dicts, a pandas `DataFrame`, a
             dataset of `datasets` (a stream gives its first 100,000 rows), or `Samples`; "generated": texts by the
             models, if they are causal language models. By default, layers are fitted and weights are trained on these
@@ -139,7 +139,7 @@ def _request(matched: Matched, progress: Progress) -> MergeRequest:
         untouched |= borrowed_maps(matched.anchor, borrowed)
     return MergeRequest(
         anchor=matched.networks[0],
-        parents=aligned_weights(matched.alignments),
+        parents=matched.parents,
         weights=matched.weights,
         batches=matched.context.batches,
         weighting=sample_weighting(matched, progress),

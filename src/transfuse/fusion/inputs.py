@@ -17,7 +17,7 @@ from transfuse.checkpoint.origin import Origin, origin
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.checkpoint.spill import TensorSpill
 from transfuse.config.options import Options
-from transfuse.config.validation import unknown_methods
+from transfuse.config.validation import fewest_models, unknown_methods
 from transfuse.errors import ConfigError
 from transfuse.fusion.compatible import (
     borrowed_by_sources,
@@ -110,7 +110,7 @@ def open_models(
     Raises:
         TransfuseError: a model cannot be read, the models are not compatible, or memory does not suffice.
     """
-    check_models_given(models)
+    check_models_given(models, fewest_models(options.merge, base is not None))
     options.normalized_weights(len(models))
     load_families(options.spec)
     for name, reason in unknown_methods(options).items():

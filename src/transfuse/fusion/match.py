@@ -21,7 +21,7 @@ from transfuse.config.data_options import is_generated
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.config.settings import memory_bytes
-from transfuse.config.validation import check_read
+from transfuse.config.validation import check_read, fewest_models
 from transfuse.data.generation import given_or_generated
 from transfuse.data.load import open_samples, warn_of_test_split
 from transfuse.data.splits import CALIBRATION
@@ -61,7 +61,7 @@ def match(
     chosen: Options = make(Options, options)
     check_read(options, {}, data)
     limit = memory_bytes(max_memory)
-    check_models_given(models)
+    check_models_given(models, fewest_models(chosen.merge, base is not None))
     folder = cache_folder(cache)
     warn_of_test_split(data)
     given, data = data, _opened(data, chosen)
@@ -92,7 +92,7 @@ def match(
     aligned_to = chosen if inputs.base is None else chosen.model_copy(update={"basis": "anchor"})
     kept = (inputs.rows, inputs.borrowed)
     alignments, history = align(inputs.networks, weights, context, aligned_to, *kept, progress, stores)
-    base_tensors = aligned_base(inputs, alignments, context, aligned_to, progress)
+    base_alignment = aligned_base(inputs, alignments, context, aligned_to, progress)
     watch.lap("aligning")
     return Matched(
         inputs=inputs,
@@ -106,7 +106,7 @@ def match(
         seconds=watch.laps,
         workspace=workspace,
         base_correlation=correlation,
-        base=base_tensors,
+        base_alignment=base_alignment,
         growth=growth,
         other_processors=others,
         adapter_base=replace(adapter_base, batches=context.batches, device=chosen.torch_device()),

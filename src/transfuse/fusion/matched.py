@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from transfuse.alignment.exact.model_maps import ModelMaps, model_maps
-from transfuse.alignment.interface import AlignContext, Alignment
+from transfuse.alignment.interface import AlignContext, Alignment, aligned_weights
 from transfuse.base.lazy import Tensors
 from transfuse.config.options import Options
 from transfuse.config.validation import check_mapped
@@ -40,7 +40,7 @@ class Matched:
         workspace: a temporary folder for maps of streamed models, removed with this object; None: no such folder.
         base_correlation: how the weights of models of one base correlate, which were therefore not aligned; None: they
             share no base, or the user chose the alignment.
-        base: the tensors of the base in the anchor's basis; None: no base was given.
+        base_alignment: the base in the anchor's basis; None: no base was given.
         carry: what layers are fitted to, where a fine-tune is carried; None: what the models compute.
         adapter_base: the model that adapters are differences from: the base, or else the anchor.
         growth: the sizes of a result that grows; None: it has the sizes of the anchor.
@@ -59,7 +59,7 @@ class Matched:
     seconds: dict[str, float]
     workspace: TemporaryDirectory[str] | None = None
     base_correlation: float | None = None
-    base: Tensors | None = None
+    base_alignment: Alignment | None = None
     carry: CarryTargets | None = None
     adapter_base: AdapterBase | None = None
     growth: GrowthPlan | None = None
@@ -74,6 +74,18 @@ class Matched:
     def answer_weights(self) -> Sequence[float]:
         """Return the weights of the models' predictions."""
         return self.weights if self.carry is None else self.carry.answer_weights
+
+    @property
+    def base(self) -> Tensors | None:
+        """Return the tensors of the base in the anchor's basis, if there is a base."""
+        return None if self.base_alignment is None else self.base_alignment.carried
+
+    @property
+    def parents(self) -> list[Tensors]:
+        """Return the tensors of every model in the anchor's basis, the anchor first. A single model has a base."""
+        if not self.alignments and self.base_alignment is not None:
+            return [self.base_alignment.anchor]
+        return aligned_weights(self.alignments)
 
     @property
     def uses_samples(self) -> bool:

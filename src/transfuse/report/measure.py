@@ -59,7 +59,7 @@ def measure(
     if others is None:
         others = warned_of_processors(paths, anchor, matched.options, progress)
     batches = list(samples.batches(anchor, str(paths[0]), matched.options, progress=told))
-    parents_here = parents_in_one_basis(samples.task, matched.networks, matched.alignments, matched.inputs.borrowed)
+    parents_here = parents_in_one_basis(samples.task, matched.networks, matched.parents, matched.inputs.borrowed)
     parents_here = [matched.inputs.whole.get(number, parent) for number, parent in enumerate(parents_here)]
     predictor = samples.predictor(anchor.config, parents_here, matched.answer_weights)
     subjects = _subjects(matched, fused, parents_here, predictor, batches, brief)
@@ -141,6 +141,8 @@ def parent_names(matched: Matched) -> list[str]:
 def _controls(matched: Matched) -> dict[str, Mapping[str, Tensor]]:
     """Return the tensors of fusions that ignore the units, except those that the models' shapes rule out."""
     anchor, *sources = matched.networks
+    if not sources:
+        return {}
     anchor_share = {name: matched.weights[0] * values for name, values in anchor.tensors.items()}
     if matched.carry is not None:
         tensors = [network.tensors for network in matched.networks]
@@ -173,7 +175,7 @@ def _lines(
         f"{matched.options.align}, to {name.partition(':')[0]}": (alignment.anchor, alignment.carried, metrics)
         for name, alignment, metrics in zip(names[1:], matched.alignments, parents[1:], strict=True)
     }
-    if _has_same_shapes(anchor, sources[0]) and matched.options.align != "none":
+    if sources and _has_same_shapes(anchor, sources[0]) and matched.options.align != "none":
         ends["not aligned, to model 2"] = (anchor.tensors, sources[0].tensors, parents[1])
     return {
         name: _line(anchor.model, start, end, (parents[0], metrics), batches, predictor)

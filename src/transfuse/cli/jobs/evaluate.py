@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from transfuse.alignment.interface import aligned_weights
 from transfuse.base.budget import check_free_memory
 from transfuse.base.progress import Progress
 from transfuse.checkpoint.load import load_empty
@@ -56,7 +57,7 @@ def path_job(
     networks, batches, samples, borrowed = loaded.networks, loaded.batches, loaded.samples, loaded.borrowed
     (alignment,), _ = align(networks, [0.5, 0.5], loaded.context, options, borrowed=borrowed, progress=progress)
     model = networks[0].model
-    references = parents_in_one_basis(samples.task, networks, [alignment], borrowed)
+    references = parents_in_one_basis(samples.task, networks, aligned_weights([alignment]), borrowed)
     predictor = samples.predictor(model.config, references, [0.5, 0.5])
     parents = (evaluate(references[0], batches, predictor.predict), evaluate(references[1], batches, predictor.predict))
     steps = iter(progress.track(range(points), "measuring"))
