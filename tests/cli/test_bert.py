@@ -99,6 +99,14 @@ def test_words_that_only_one_knows(tmp_path: Path, run: Run) -> None:
     (b / "vocab.txt").write_text("\n".join(more))
     BertTokenizerFast(str(b / "vocab.txt")).save_pretrained(b)
     one_line(run("plan", a, b), [str(b), "its tokenizer differs", "fuse with --vocab shared"])
+    merging = ("--base", a, "--merge", "ties")
+    for ran in (run("plan", a, b, *merging), run("fuse", a, b, "-o", tmp_path / "out", *merging)):
+        one_line(
+            ran, ["its tokenizer differs", "merged with --base need one vocabulary; leave base out to use --vocab"]
+        )
+    one_line(
+        run("plan", a, b, *merging, "--vocab", "shared"), ["--vocab: models merged with --base", "leave vocab or base"]
+    )
     planned = run("plan", a, b, "--vocab", "shared", "--json")
     assert planned.status == 0, planned
     assert not json.loads(planned.out)["streams"]

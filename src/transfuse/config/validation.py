@@ -179,7 +179,7 @@ def check_base(chosen: Options, base: bool, data: bool, labels: Mapping[str, str
     if chosen.basis == "common":
         raise refuse("basis", "with a base, models are aligned to the anchor; leave basis out")
     if chosen.vocab != "same":
-        raise refuse("vocab", "with a base, all models need one vocabulary; leave vocab out")
+        raise refuse("vocab", "models merged with --base need one vocabulary; leave vocab or base out")
 
 
 def fewest_models(merge: str, base: bool) -> int:

@@ -35,7 +35,7 @@ from transfuse.fusion.mapped import mapped_network
 from transfuse.fusion.padded_vocabulary import is_padded, padding_warning
 from transfuse.fusion.plan import STARTUP_BYTES, Estimate
 from transfuse.fusion.streaming_choice import mapped_bytes, needs_streaming, streaming_obstacle
-from transfuse.fusion.vocabulary import Rows, token_rows, with_anchor_tokens
+from transfuse.fusion.vocabulary import ONE_VOCABULARY, OTHER_VOCABULARIES, Rows, token_rows, with_anchor_tokens
 from transfuse.fusion.whole_models import whole_models
 from transfuse.network.class_order import warn_of_order, with_anchor_order
 from transfuse.network.model import Network
@@ -136,11 +136,12 @@ def open_models(
     checked = check(estimate, stream)
     if stream:
         spill = TensorSpill(folder or Path(gettempdir())) if has_data else None
-        inputs = _streamed(paths, empty, options, estimate, spill)
+        inputs = _streamed(paths, empty, options, estimate, spill, base is not None)
     else:
         if not checked and paths:
             check_free_memory(estimate.loaded_bytes - STARTUP_BYTES, torch.device("cpu"), "fusing", progress.warn)
-        inputs = _loaded(models, names, options, estimate.loaded_bytes, depth_samples, progress)
+        loaded_bytes = estimate.loaded_bytes
+        inputs = _loaded(models, names, options, loaded_bytes, depth_samples, progress, base is not None)
     for index in padded:
         progress.warn(padding_warning(empty[0], empty[index], names[index]))
     for source, name in zip(empty[1:], names[1:], strict=True):
@@ -173,6 +174,7 @@ def _loaded(
     loaded_bytes: int,
     depth_samples: DepthSamples | None,
     progress: Progress,
+    with_base: bool,
 ) -> Inputs:
     """Return loaded models; sources with another vocabulary are converted to the anchor's."""
     given = [model if isinstance(model, PreTrainedModel) else load(model, options) for model in models]
@@ -181,7 +183,7 @@ def _loaded(
     loaded = with_equal_depth(given, names, depth_samples, lines.append)
     for line in lines:
         progress.warn(line)
-    rows_of_sources = token_rows(models, loaded, options.vocab)
+    rows_of_sources = token_rows(models, loaded, options.vocab, ONE_VOCABULARY if with_base else OTHER_VOCABULARIES)
     borrowed = borrowed_by_sources(loaded, options)
     converted = with_anchor_tokens(with_anchor_form(loaded, names, options), rows_of_sources)
     networks = checked_networks(converted, names, options)
@@ -206,13 +208,14 @@ def _streamed(
     options: Options,
     estimate: Estimate,
     spill: TensorSpill | None,
+    with_base: bool,
 ) -> Inputs:
     """Return models whose tensors stay in their files.
 
     Args:
         spill: writes and maps what is computed from the weights, for models that run on samples; None: they do not.
     """
-    rows = token_rows(paths, empty, "same")
+    rows = token_rows(paths, empty, "same", ONE_VOCABULARY if with_base else OTHER_VOCABULARIES)
     check_compatible(empty, paths)
     device = options.torch_device()
     folders = [local_directory(path, "allow") for path in paths]

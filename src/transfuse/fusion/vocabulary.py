@@ -25,16 +25,24 @@ from transfuse.network.spec import Spec
 SPACE = "vocabulary"  # the name of the fixed space of tokens in every family
 Rows = Int[Tensor, " token"]  # for each of the anchor's tokens, its row in the source's vocabulary, or -1
 TokenIds = dict[str, int]
+OTHER_VOCABULARIES = (
+    "fuse with --vocab shared to match rows by their tokens, or with --vocab anchor to keep the anchor's rows"
+)
+ONE_VOCABULARY = "models merged with --base need one vocabulary; leave base out to use --vocab shared"
 
 
 def token_rows(
-    models: Sequence[str | Path | PreTrainedModel], loaded: Sequence[PreTrainedModel], vocab: Vocabulary
+    models: Sequence[str | Path | PreTrainedModel],
+    loaded: Sequence[PreTrainedModel],
+    vocab: Vocabulary,
+    advice: str = OTHER_VOCABULARIES,
 ) -> list[Rows | None]:
     """Return, for each source, the rows of the anchor's tokens; None: its vocabulary is the anchor's.
 
     Args:
         models: what the user passed. Loaded models have no tokenizer and count as having the anchor's vocabulary.
         loaded: the same models; their tensors may be empty.
+        advice: what to do if tokenizers differ.
 
     Raises:
         CheckpointError: the tokenizers differ and `vocab` is `same`, or they share no token.
@@ -51,7 +59,7 @@ def token_rows(
             rows_of_sources.append(None)
             continue
         if vocab == "same":
-            raise CheckpointError(_difference(folders[0], anchor_ids, folder, source_ids))
+            raise CheckpointError(_difference(folders[0], anchor_ids, folder, source_ids, advice))
         rows = _rows(loaded[0], anchor_ids, source, source_ids)
         if (rows < 0).all():
             raise CheckpointError(
@@ -84,7 +92,7 @@ def _rows(anchor: PreTrainedModel, anchor_ids: TokenIds, source: PreTrainedModel
     return rows
 
 
-def _difference(anchor: Path, anchor_ids: TokenIds, source: Path, source_ids: TokenIds) -> str:
+def _difference(anchor: Path, anchor_ids: TokenIds, source: Path, source_ids: TokenIds, advice: str) -> str:
     """Return the error message for tokenizers that differ."""
     shared = anchor_ids.keys() & source_ids.keys()
     same = sum(anchor_ids[token] == source_ids[token] for token in shared)
@@ -92,8 +100,7 @@ def _difference(anchor: Path, anchor_ids: TokenIds, source: Path, source_ids: To
     total = len(anchor_ids | source_ids)
     return (
         f"{source}: its tokenizer differs from that of {anchor} in {total - same} of {counted(total, 'token')}"
-        f" ({len(shared)} {are(len(shared))} shared; {example!r} differs); fuse with --vocab shared to match rows by"
-        " their tokens, or with --vocab anchor to keep the anchor's rows"
+        f" ({len(shared)} {are(len(shared))} shared; {example!r} differs); {advice}"
     )
 
 

@@ -40,7 +40,7 @@ from transfuse.fusion.plan_data import data_estimate
 from transfuse.fusion.result import Fusion
 from transfuse.fusion.shared_base import MATRICES, readable_networks, resolve_alignment
 from transfuse.fusion.streaming_choice import needs_streaming, streaming_obstacle
-from transfuse.fusion.vocabulary import token_rows, with_anchor_tokens
+from transfuse.fusion.vocabulary import ONE_VOCABULARY, OTHER_VOCABULARIES, token_rows, with_anchor_tokens
 from transfuse.report.facts import Measurement
 from transfuse.report.verdict import verdict
 
@@ -176,7 +176,8 @@ def plan_job(job: Job, progress: Progress = silent) -> FusionPlan:
     if job.data is not None:
         depth_samples = DepthSamples(models, job.data, job, removes_blocks=job.base is None)
     empty = with_anchor_form(stored, models, job, depth_samples)
-    check_compatible(with_anchor_tokens(empty, token_rows(models, empty, job.vocab)), models)
+    advice = OTHER_VOCABULARIES if job.base is None else ONE_VOCABULARY
+    check_compatible(with_anchor_tokens(empty, token_rows(models, empty, job.vocab, advice)), models)
     networks = readable_networks(models, stored if job.head == "anchor" else empty)  # files lack what is the anchor's
     borrowed = frozenset[str]().union(*borrowed_by_sources(stored, job))
     job, correlation = resolve_alignment(job, networks, models, MATRICES, borrowed)
