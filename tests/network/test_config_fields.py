@@ -168,6 +168,8 @@ def test_messages_say_what_to_do():
         "B: text_config.eos_token_id is 2, the anchor's is 49407; models that compute differently cannot be fused;"
         " if both end texts with the same token, set it to that token's number in both"
     )
+    ties = refusals(*(LlamaConfig(tie_word_embeddings=tied) for tied in (False, True)), "LlamaForCausalLM")
+    assert ties[0].startswith("B: tie_word_embeddings is true, the anchor's is false; one head is the embeddings, the")
     assert "rows of their table are shifted" in refusals(RobertaConfig(), RobertaConfig(pad_token_id=0))[0]
     factors = [
         {**YARN, "rope_type": "longrope", "short_factor": [1.0] * 64, "long_factor": [each] * 64} for each in (2, 3)

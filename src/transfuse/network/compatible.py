@@ -24,6 +24,10 @@ TOKEN_ADVICE = {  # by the last name of a field's path
     "pad_token_id": "if both pad texts with the same token, set it to that token's number in both",
 }
 SHIFTED = "positions are counted from this number, so rows of their table are shifted and cannot be fused"
+REASONS = {
+    "tie_word_embeddings": "one head is the embeddings, the other has weights of its own; give the tied model a copy of"
+    " its embeddings as head, set tie_word_embeddings to false, and save it"
+}  # by the last name of a field's path
 SAME_TENSORS = "fuse models of equal depth, with the same head and the same optional weights"
 SAME_MEANING = "positions, channels, tokens and classes have a fixed meaning: give models with equal numbers of them"
 ANCHOR_HEAD = ", or fuse all but the heads with --head anchor"
@@ -63,7 +67,7 @@ def check_same_function(
     for difference in differences(anchor, source, architecture):
         field = difference.path.rpartition(".")[2]
         shifted = field == "pad_token_id" and anchor.model_type in POSITIONS_AFTER_PADDING
-        reason = SHIFTED if shifted else "models that compute differently cannot be fused"
+        reason = SHIFTED if shifted else REASONS.get(field, "models that compute differently cannot be fused")
         advice = f"; {TOKEN_ADVICE[field]}" if field in TOKEN_ADVICE and not shifted else ""
         advice = ANCHOR_POSITIONS if field == "image_size" else advice
         raise SpecError(f"{name}: {_values(difference)}; {reason}{advice}")
