@@ -106,6 +106,25 @@ def test_one_file_of_another_name_keeps_its_index(tmp_path, name):
     assert same(tmp_path / "out", tmp_path / "loaded")
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_weights_that_a_precision_cannot_hold_are_refused(tmp_path, streamed):
+    paths = []
+    for seed in (0, 1):
+        model = VIT.build(seed).float()
+        with torch.no_grad():
+            model.classifier.weight[0] = 1e5
+        model.save_pretrained(tmp_path / str(seed))
+        paths.append(tmp_path / str(seed))
+    columns = model.classifier.weight.shape[1]
+    message = (
+        rf"^classifier.weight: {columns} values are too large for float16; choose --dtype bfloat16 or float32 \(in"
+    )
+    with pytest.raises(ConfigError, match=message):
+        transfuse.fuse(paths, align="none", dtype="float16", stream=streamed).save(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    transfuse.fuse(paths, align="none", dtype="bfloat16", stream=streamed).save(tmp_path / "out")
+
+
 def test_what_needs_loaded_models_is_not_streamed(tmp_path):
     models = saved(VIT, tmp_path)
     with pytest.raises(ConfigError, match="stream: models must be loaded, because --vocab anchor reorders tokens"):

@@ -13,7 +13,7 @@ from transfuse.base.printable import printable
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.base.torch_settings import own_torch_settings
-from transfuse.checkpoint.finite import check_finite
+from transfuse.checkpoint.finite import check_finite, check_range
 from transfuse.checkpoint.growth import growth_is_unused
 from transfuse.checkpoint.load import Model, local_directory
 from transfuse.checkpoint.parent_card import differing_licenses
@@ -198,4 +198,5 @@ def _finalize(
         return StreamedModel(matched.anchor, folder, merged, dtype, progress, matched.workspace)
     model = merged if isinstance(merged, PreTrainedModel) else with_tensors(matched.networks[0].model, merged)
     check_finite(model.state_dict(), "the fused model")
+    check_range(model.state_dict(), dtype)
     return stored_as(dtype, model.to("cpu"))

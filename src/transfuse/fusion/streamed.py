@@ -5,6 +5,7 @@ The tensors equal those of a fusion in memory exactly. Memory holds a few of the
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,6 +16,7 @@ from transformers import PreTrainedModel
 from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress
 from transfuse.base.torch_settings import own_torch_settings
+from transfuse.checkpoint.finite import check_range
 from transfuse.checkpoint.lazy_tensors import tensor_locations
 from transfuse.checkpoint.load import load_model
 from transfuse.checkpoint.stored_layout import write_like
@@ -47,14 +49,21 @@ class StreamedModel:
     def load(self) -> PreTrainedModel:
         """Return the model with all tensors in memory."""
         anchor = load_model(self.folder)
-        return stored_as(self.dtype, with_tensors(as_dtype(anchor, compute_dtype(anchor.dtype)), self.tensors))
+        model = with_tensors(as_dtype(anchor, compute_dtype(anchor.dtype)), self.tensors)
+        check_range(model.state_dict(), self.dtype)
+        return stored_as(self.dtype, model)
 
     def stored(self) -> Tensors:
         """Return the tensors by their names in the model, computed on access, in the precision to write."""
         joined = join_fused(declaration(self.anchor), self.tensors)
         for name in joined:
-            joined.change(name, lambda values: values.to(self.dtype))
+            joined.change(name, partial(self._converted, name))
         return joined
+
+    def _converted(self, name: str, values: Tensor) -> Tensor:
+        """Return the values of a tensor in the precision to write."""
+        check_range({name: values}, self.dtype)
+        return values.to(self.dtype)
 
     @own_torch_settings()
     def write(self, folder: Path) -> None:

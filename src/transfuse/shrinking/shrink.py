@@ -19,7 +19,7 @@ from transfuse.base.memory_limit import planned_limit
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.base.torch_settings import own_torch_settings
-from transfuse.checkpoint.finite import check_finite
+from transfuse.checkpoint.finite import check_finite, check_range
 from transfuse.checkpoint.given_models import check_given, wrapper_advice
 from transfuse.checkpoint.leftovers import file_record
 from transfuse.checkpoint.load import NO_MODEL, Model, load_empty, load_model, local_directory, model_name
@@ -128,8 +128,9 @@ def _shrunk(
     watch.lap("choosing sizes")
     small, facts = shrunk_model(large, sizes, batches, chosen, progress, watch, store)
     dtype = torch_dtype(chosen.dtype) or empty.dtype
-    small = stored_as(dtype, small.to("cpu")) if spill is None else with_precision(small, dtype, spill)
     check_finite(small.state_dict(), "the small model")
+    check_range(small.state_dict(), dtype)
+    small = stored_as(dtype, small.to("cpu")) if spill is None else with_precision(small, dtype, spill)
     record = {
         "shrunk": source.as_dict() | ({"card": source.card} if source.card else {}),
         "directory": str(Path.cwd()),
