@@ -130,6 +130,32 @@ def test_a_buffer_of_the_head_is_kept():
     assert torch.equal(found.carried["final_logits_bias"], anchor.tensors["final_logits_bias"])
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        (
+            "GPT2LMHeadModel",
+            FlowOptions(keep=("head",)),
+            "flow.keep: head: this model's head is its embeddings; write emb",
+        ),
+        (
+            "LlamaForCausalLM",
+            FlowOptions(keep=("norms", "biases")),
+            "flow.keep: biases: this model has none; leave it out",
+        ),
+        ("LlamaForCausalLM", FlowOptions(queries="shared"), "flow.queries: shared: this model's heads are matched"),
+        ("LlamaForCausalLM", FlowOptions(queries="joint"), "flow.queries: joint"),
+        ("LlamaForCausalLM", FlowOptions(heads="aware"), "flow.heads: aware"),
+    ],
+    ids=str,
+)
+def test_options_without_an_effect_are_refused(name, options, words):
+    case = next(case for case in CASES if case.name == name)
+    anchor, source = (network(case.build(seed), CPU) for seed in (1, 2))
+    with pytest.raises(ConfigError, match=words):
+        ALIGNMENT_METHODS["flow"](anchor, source, AlignContext("weights", flow=options))
+
+
 @pytest.mark.parametrize("heads", ["crossed", "aware"])
 def test_head_aware_plans_do_not_leave_their_head(heads):
     anchor, source = pair()

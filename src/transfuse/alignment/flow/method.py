@@ -20,6 +20,7 @@ from transfuse.alignment.match_store import LazyMaps, MatchStore
 from transfuse.alignment.spec_for import flow_spec
 from transfuse.alignment.transform import transform_all
 from transfuse.base.lazy import Lazy
+from transfuse.checkpoint.ties import is_tied
 from transfuse.config.flow_options import FlowOptions
 from transfuse.errors import ConfigError
 from transfuse.network.compatible import check_same_nested
@@ -33,6 +34,7 @@ def align_flow(anchor: Network, source: Network, context: AlignContext) -> Align
     options, kind = context.flow, context.match_on
     if kind == "both":
         raise ConfigError("align flow takes its evidence from activations or from weights, not from both; choose one")
+    check_effects(options, source)
     spec, target = (flow_spec(each.spec, options) for each in (source, anchor))
     check_same_nested(anchor, source, partial(flow_spec, options=options))
     select = token_filters(options, spec)
@@ -55,6 +57,22 @@ def align_flow(anchor: Network, source: Network, context: AlignContext) -> Align
     carried = unstack(transform_all(spec, source_tensors, LazyMaps(matches)))
     keep_anchor_parts(options, anchor, source, carried)
     return Alignment(spec, anchor.tensors, source.materialize(carried), matches)
+
+
+def check_effects(options: FlowOptions, network: Network) -> None:
+    """Raise `ConfigError` for parts to keep that a network lacks, and for options of heads that are never mixed."""
+    for part in options.keep:
+        if not network.spec.part(part):
+            tied = part == "head" and is_tied(network.model)
+            why = (
+                "this model's head is its embeddings; write embeddings" if tied else "this model has none; leave it out"
+            )
+            raise ConfigError(f"flow.keep: {part}: {why}")
+    mixes_heads = bool(head_counts(without_scales(network.spec)))
+    for name, value, default in (("queries", options.queries, "separate"), ("heads", options.heads, "crossed")):
+        if value != default and not mixes_heads:
+            why = "this model's heads are matched to heads, and each of them on its own; leave it out"
+            raise ConfigError(f"flow.{name}: {value}: {why}")
 
 
 def _activations(
