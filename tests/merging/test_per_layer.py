@@ -5,6 +5,7 @@ import re
 import pytest
 from cases import CASES
 
+import transfuse
 from transfuse.errors import ConfigError
 from transfuse.merging.per_layer import PerLayer
 from transfuse.network.layout import unfused
@@ -57,3 +58,9 @@ def test_a_part_that_selects_nothing_or_one_expert_is_refused(model_class: str, 
     with pytest.raises(ConfigError) as caught:
         numbers(model_class, part)
     assert words in str(caught.value)
+
+
+def test_names_are_checked_before_units_are_matched() -> None:
+    models = [BY_NAME["ViTForImageClassification"].build(seed).float() for seed in (0, 1)]
+    with pytest.raises(ConfigError, match=r"^weights: item 2: no tensor's name contains 'atention'"):
+        transfuse.match(models, weights=(1, {"atention": 0, "*": 1}))

@@ -39,6 +39,7 @@ from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.fusion.plan import Estimate
 from transfuse.fusion.plan_data import DataEstimate, data_estimate
 from transfuse.fusion.shared_base import resolve_alignment, shared_base_line
+from transfuse.merging.per_layer import PerLayer
 
 
 @own_torch_settings()
@@ -71,6 +72,8 @@ def match(
     if data is not None:
         depth_samples = DepthSamples(models, data, chosen, processor, progress, folder, removes_blocks=base is None)
     inputs = open_models(models, chosen, data is not None, progress, limit, stream, check, folder, base, depth_samples)
+    for name, numbers in (("weights", chosen.weights), ("density", chosen.density)):
+        PerLayer.of(inputs.networks[0], name, numbers or ())  # which checks the names, before units are matched
     adapter_base = _adapter_base(models[0] if base is None else base, inputs, chosen)
     chosen, correlation = _resolved_alignment(inputs, chosen, progress)
     weights = chosen.normalized_weights(len(models))
