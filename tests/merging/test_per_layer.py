@@ -45,7 +45,7 @@ def test_names_of_files_and_of_fused_layers_select(model_class: str, part: str, 
 @pytest.mark.parametrize(
     ("model_class", "part", "words"),
     [
-        ("MixtralForCausalLM", "mpl", "weights: item 1: no tensor's name contains 'mpl'; names are such as model.emb"),
+        ("MixtralForCausalLM", "mpl", "weights, item 1: no tensor's name contains 'mpl'; names are such as model.emb"),
         ("GPT2LMHeadModel", "lm_head", "no tensor's name contains 'lm_head'"),
         (
             "MixtralForCausalLM",
@@ -62,5 +62,5 @@ def test_a_part_that_selects_nothing_or_one_expert_is_refused(model_class: str, 
 
 def test_names_are_checked_before_units_are_matched() -> None:
     models = [BY_NAME["ViTForImageClassification"].build(seed).float() for seed in (0, 1)]
-    with pytest.raises(ConfigError, match=r"^weights: item 2: no tensor's name contains 'atention'"):
+    with pytest.raises(ConfigError, match=r"^weights, item 2: no tensor's name contains 'atention'"):
         transfuse.match(models, weights=(1, {"atention": 0, "*": 1}))

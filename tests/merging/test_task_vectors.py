@@ -229,7 +229,7 @@ def test_weights_change_over_the_depth() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (({"attention": 1}, 1), "weights: item 1 has no entry for"),
+        (({"attention": 1}, 1), "weights, item 1: no entry for"),
         (((0, 1), (0, 1)), "weights: all are zero for"),
     ],
 )

@@ -44,7 +44,7 @@ class PerLayer:
             names = {name: each for name, each in tensor_names(network.model).items() if owners[name] == name}
         for number, value in enumerate(values, 1):
             for part in value if isinstance(value, Mapping) else ():
-                _check_part(part, names.values(), f"{option}: item {number}")
+                _check_part(part, names.values(), f"{option}, item {number}")
         return cls(option, values, depths(network.spec.tensors()), owners, names)
 
     def __call__(self, name: str) -> list[float]:
@@ -57,7 +57,7 @@ class PerLayer:
         names = self.names[owner].all if self.names else ()
         found = [value_at(value, names, self.depths[owner]) for value in self.values]
         if None in found:
-            raise ConfigError(f"{self.option}: item {found.index(None) + 1} has no entry for {owner}; add '*': NUMBER")
+            raise ConfigError(f"{self.option}, item {found.index(None) + 1}: no entry for {owner}; add '*': NUMBER")
         return [number for number in found if number is not None]
 
     def normalized(self, name: str) -> list[float]:
