@@ -149,7 +149,7 @@ OPTIONS: dict[str, tuple[Arguments, Sequence[str]]] = {
     "no weights": (fused("--weights", ""), ["--weights"]),
     "weights of nothing": (fused("--weights", "0,0"), ["positive"]),
     "weights in words": (fused("--weights", "1,half"), ["--weights", "item 2", "'half'"]),
-    "negative weight": (fused("--weights", "2,-1"), ["--weights", "item 2", "-1"]),
+    "negative weight": (fused("--weights", "2,-1"), ["--weights", "only task vectors that are summed"]),
     "too few points": (lambda w: ["path", w.a, w.b, "--data", w.images, "--points", "2"], ["--points"]),
     "no limit": (lambda w: ["eval", w.a, "--data", w.images, "--limit", "0"], ["--limit"]),
     "no models": (lambda w: ["fuse", "-o", w.here / "out"], ["MODELS: 0 given", "two or more"]),
