@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator
 
 from transfuse.base.counted import counted
-from transfuse.config.fields import Count, Finite, List, Positive, Share, option
+from transfuse.config.fields import Count, Finite, List, NotNegative, Positive, option
 from transfuse.config.flow_options import FlowOptions
 from transfuse.config.layer_values import LayerValue, numbers, overall
 from transfuse.config.literals import (
@@ -82,7 +82,7 @@ class Options(Settings):
         "D,D,...",
         "Merging",
     )
-    task_scale: Share = option(1.0, "With --base: factor of the merged task vector.", "NUMBER", "Merging")
+    task_scale: NotNegative = option(1.0, "With --base: factor of the merged task vector.", "NUMBER", "Merging")
     task_weights: TaskWeights = option(
         "auto",
         "With --base: whether weights of task vectors count as given (sum), or relative to each other (mean). auto: sum"
