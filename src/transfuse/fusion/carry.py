@@ -220,7 +220,7 @@ def _alignments(
     first = ALIGNMENT_METHODS["exact"](new_base, base, context)
     second = follow(first, base, tuned)
     first, second = check_functions(networks, [first, second])
-    head = {name: second.carried[name] for names in borrowed for name in names}
+    head = {name: second.carried[name].to(first.anchor[name].dtype) for names in borrowed for name in names}
     if not head:
         return first, second
     anchor = {**first.anchor, **head}

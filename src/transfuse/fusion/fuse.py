@@ -192,7 +192,7 @@ def _finalize(
     matched: Matched, merged: Mapping[str, Tensor] | PreTrainedModel, progress: Progress
 ) -> PreTrainedModel | StreamedModel:
     """Return the merged model on the CPU in the precision to write, or a streamed model if the inputs are streamed."""
-    dtype = torch_dtype(matched.options.dtype) or matched.anchor.dtype
+    dtype = torch_dtype(matched.options.dtype) or matched.networks[0].stored_dtype
     if matched.inputs.streamed and not isinstance(merged, PreTrainedModel):
         folder = local_directory(str(matched.inputs.origins[0].path), "allow")
         return StreamedModel(matched.anchor, folder, merged, dtype, progress, matched.workspace)
