@@ -15,7 +15,7 @@ from world import Ran, Run, World, one_line
 from transfuse.base.lock import folder_lock, output_lock
 from transfuse.cli.targets import training_target
 from transfuse.errors import ConfigError
-from transfuse.finetuning.checks import check_same_run
+from transfuse.finetuning.checks import check_same_run, start_run
 
 Arguments = Callable[[World], Sequence[object]]
 QUICK = ("--epochs", "2", "--batch-size", "4", "--device", "cpu")
@@ -109,7 +109,7 @@ def test_the_state_of_a_run_is_found_again(world: World, run: Run) -> None:
     one_line(run(*tuning("--resume")(world)), ["--resume", "no complete state"])
     saved_state(world, 3)
     one_line(run(*tuning()(world)), ["out.checkpoints", "--resume"])
-    one_line(run(*tuning("--resume")(world)), ["out.checkpoints", "differs in"])
+    one_line(run(*tuning("--resume")(world)), ["out.checkpoints", "no run.json"])
 
 
 def test_an_interrupted_run_says_how_to_continue(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,17 +164,17 @@ def test_two_runs_do_not_share_a_state(world: World, run: Run) -> None:
 
 
 def test_the_note_of_another_run_stays(tmp_path: Path) -> None:
-    check_same_run(tmp_path, {"seed": 1}, None)
-    check_same_run(tmp_path, {"seed": 2}, None)  # as it left no state
+    start_run(tmp_path, {"seed": 1})
+    start_run(tmp_path, {"seed": 2})  # as it left no state
     (tmp_path / "checkpoint-3").mkdir()
     with pytest.raises(ConfigError, match="holds the state of another run"):
-        check_same_run(tmp_path, {"seed": 1}, None)
+        start_run(tmp_path, {"seed": 1})
     assert json.loads((tmp_path / "run.json").read_text()) == {"seed": 2}
     with pytest.raises(ConfigError, match="differs in: seed"):
-        check_same_run(tmp_path, {"seed": 1}, "checkpoint-3")
+        check_same_run(tmp_path / "checkpoint-3", {"seed": 1})
     (tmp_path / "run.json").write_text('{"se')
-    with pytest.raises(ConfigError, match="differs in: seed"):
-        check_same_run(tmp_path, {"seed": 2}, "checkpoint-3")
+    with pytest.raises(ConfigError, match=r"checkpoint-3: no run.json beside it says what was trained"):
+        check_same_run(tmp_path / "checkpoint-3", {"seed": 2})
 
 
 def test_an_output_in_a_folder_that_is_not_there(world: World, run: Run) -> None:

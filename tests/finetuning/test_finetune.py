@@ -23,7 +23,7 @@ from transfuse import finetune
 from transfuse.data.load import load_samples
 from transfuse.data.tasks import task
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, ensemble_predictions
-from transfuse.errors import ConfigError, TransfuseError
+from transfuse.errors import CheckpointError, ConfigError, TransfuseError
 from transfuse.evaluation.evaluate import evaluate
 from transfuse.finetuning.trainer import TrainingDataset
 from transfuse.network.outputs import predict
@@ -228,6 +228,30 @@ def test_a_run_is_not_resumed_with_other_samples(tmp_path):
         with pytest.raises(ConfigError, match="differs in: content of the data;"):
             finetune(vit(0), changed, processor=PROCESSOR, checkpoints=tmp_path, resume=str(state), **QUICK)
     finetune(vit(0), pictures(), processor=PROCESSOR, checkpoints=tmp_path, resume=str(state), **QUICK)
+
+
+def test_a_run_is_compared_with_the_one_that_it_resumes_wherever_it_saves(tmp_path):
+    state = tmp_path / "state"
+    whole = finetune(vit(0), pictures(), processor=PROCESSOR, checkpoints=state, **QUICK)
+    (saved,) = state.glob("checkpoint-*")
+    for place in (None, tmp_path / "other"):
+        again = finetune(vit(0), pictures(), processor=PROCESSOR, checkpoints=place, resume=saved, **QUICK)
+        assert again.record["steps"] == whole.record["steps"]
+        for model, changes, differing in ((vit(1), {}, "finetuned"), (vit(0), {"seed": 1}, "schedule")):
+            options = {**QUICK, "checkpoints": place, "resume": saved, **changes}
+            with pytest.raises(ConfigError, match=rf"whose state is in \S*/state differs in: {differing};"):
+                finetune(model, pictures(), processor=PROCESSOR, **options)
+    (state / "run.json").unlink()
+    with pytest.raises(ConfigError, match=r"checkpoint-24: no run.json beside it"):
+        finetune(vit(0), pictures(), processor=PROCESSOR, resume=saved, **QUICK)
+
+
+def test_what_is_no_training_state_is_not_resumed(tmp_path):
+    vit(0).save_pretrained(tmp_path / "model")
+    with pytest.raises(CheckpointError, match=r"model: is no complete training state, .* give a folder checkpoint-N"):
+        finetune(vit(0), pictures(), processor=PROCESSOR, resume=tmp_path / "model", **QUICK)
+    with pytest.raises(ConfigError, match="resume: True is not a path; give that of a folder checkpoint-N"):
+        finetune(vit(0), pictures(), processor=PROCESSOR, resume=True, **QUICK)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -110,26 +110,31 @@ def describe_run(origins: Sequence[Origin], samples: Samples, options: FinetuneO
     }
 
 
-def check_same_run(checkpoints: Path, description: dict[str, Any], resume: str | None) -> None:
-    """Check that the training state in a folder belongs to this run; a new run writes its description there.
+def start_run(checkpoints: Path, description: dict[str, Any]) -> None:
+    """Write the description of a run to the folder of its training state.
 
     Raises:
-        ConfigError: the state belongs to another run, or the resumed run has other inputs or options.
+        ConfigError: the folder holds the state of another run.
         OutputError: the folder is not writable.
     """
     file = checkpoints / RUN_FILE
-    saved = json_or_none(file)
-    if not resume:
-        if file.is_file() and any(checkpoints.glob("checkpoint-*")) and saved != description:
-            raise ConfigError(f"{checkpoints}: holds the state of another run; resume that run, or remove the folder")
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        write_json(file, description)
+    if file.is_file() and json_or_none(file) == description:
         return
-    before = saved if isinstance(saved, dict) else {}
+    if file.is_file() and any(checkpoints.glob("checkpoint-*")):
+        raise ConfigError(f"{checkpoints}: holds the state of another run; resume that run, or remove the folder")
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    write_json(file, description)
+
+
+def check_same_run(state: Path, description: dict[str, Any]) -> None:
+    """Raise `ConfigError` if a training state belongs to a run with other inputs or options."""
+    before = json_or_none(state.parent / RUN_FILE)
+    if not isinstance(before, dict):
+        raise ConfigError(f"{state}: no {RUN_FILE} beside it says what was trained; train again from the start")
     if differing := [name for name, value in description.items() if before.get(name) != value]:
         raise ConfigError(
-            f"--resume: the run whose state is in {checkpoints} differs in: {', '.join(differing)}; repeat its options,"
-            " or remove the folder"
+            f"--resume: the run whose state is in {state.parent} differs in: {', '.join(differing)}; repeat its"
+            " options, or remove the folder"
         )
 
 

@@ -42,10 +42,11 @@ from transfuse.finetuning.checks import (
     check_teachers,
     checked_options,
     describe_run,
+    start_run,
     teacher_name,
 )
 from transfuse.finetuning.result import Finetuned
-from transfuse.finetuning.saved_state import check_readable
+from transfuse.finetuning.saved_state import training_state
 from transfuse.finetuning.trainer import (
     DistillationTrainer,
     ProgressCallback,
@@ -70,7 +71,7 @@ def finetune(
     progress: Progress | bool = silent,
     processor: Any = None,
     checkpoints: str | Path | None = None,
-    resume: str | None = None,
+    resume: str | Path | None = None,
     **options: Any,
 ) -> Finetuned:
     """Train a model further.
@@ -87,7 +88,7 @@ def finetune(
         processor: prepares the samples; None: the processor in the model's directory.
         checkpoints: the folder that the training state is saved to during the run, so that it can be resumed; None:
             the state is not saved.
-        resume: the checkpoint to resume from.
+        resume: the training state to resume from, a folder `checkpoint-N` of `checkpoints`. The run must be the same.
         options: fields of `FinetuneOptions`: epochs, learning_rate, batch_size, augment, distill, ...
 
     Returns:
@@ -101,6 +102,7 @@ def finetune(
     progress = as_progress(progress)
     chosen = checked_options(model, teachers, options)
     checkpoints = None if checkpoints is None else Path(checkpoints)
+    saved = None if resume is None else training_state(resume)
     check_sentence_modules([model])
     loaded = [_load_copy(source, chosen) for source in (model, *teachers)]
     student = loaded[0]
@@ -122,14 +124,15 @@ def finetune(
     origins = [origin(source, copied) for source, copied in zip((model, *teachers), loaded, strict=True)]
     description = describe_run(origins, samples, chosen)
     prepare = partial(student_task.preparer, model_processor(model, student, processor), student.config)
+    run = description | ({"content of the data": content_digest(samples)} if checkpoints or saved else {})
     with _state_lock(checkpoints):
+        if saved:
+            check_same_run(saved, run)
         if checkpoints:
-            check_same_run(checkpoints, description | {"content of the data": content_digest(samples)}, resume)
-        if resume:
-            check_readable(Path(resume))
+            start_run(checkpoints, run)
         dataset = TrainingDataset(samples, prepare, chosen)
         try:
-            trained, state = _train(student, loaded[1:], dataset, progress, checkpoints, resume)
+            trained, state = _train(student, loaded[1:], dataset, progress, checkpoints, saved)
         except NotFiniteError as error:
             rate = f"learning_rate: with {chosen.learning_rate:g}, weights became NaN or infinite"
             raise DivergedError(f"{rate}; give a lower rate") from error
@@ -166,14 +169,14 @@ def _train(
     dataset: TrainingDataset,
     progress: Progress,
     checkpoints: Path | None,
-    resume: str | None,
+    saved: Path | None,
 ) -> tuple[PreTrainedModel, TrainerState]:
     """Train the student in float32, and return it in its original precision with the final state of the Trainer."""
     dtype = student.dtype
     attention = student.config._attn_implementation
     models = [student.float(), *(teacher.float() for teacher in teachers)]
-    if resume:  # the Trainer expects the names of weights in memory, which may differ from those on disk
-        student.load_state_dict(load_model(resume).state_dict())
+    if saved:  # the Trainer expects the names of weights in memory, which may differ from those on disk
+        student.load_state_dict(load_model(saved).state_dict())
     options = dataset.options
     steps = progress.track(range(optimizer_steps(options, len(dataset))), "fine-tuning")
     example = dataset.prepare(dataset.samples.inputs([dataset.samples.longest_index()]))
@@ -194,7 +197,7 @@ def _train(
             callbacks=[ProgressCallback(steps, dataset)],
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=resume)
+        trainer.train(resume_from_checkpoint=str(saved) if saved else None)
         trained = trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
     check_finite(trained.state_dict(), "the fine-tuned model")
     trained.set_attn_implementation(attention)

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from zipfile import is_zipfile
 
+from transfuse.base.folders import given_path
 from transfuse.checkpoint.other_kinds import CHECKPOINT_FOLDER
 from transfuse.checkpoint.owned import json_or_none, missing_model_part
 from transfuse.errors import CheckpointError
@@ -27,13 +28,26 @@ def remove_incomplete(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def check_readable(checkpoint: Path) -> None:
-    """Raise `CheckpointError` for a file of torch in a checkpoint that is cut off."""
+def training_state(resume: str | Path) -> Path:
+    """Return the folder that the user gave to resume from.
+
+    Raises:
+        ConfigError: it is not a path.
+        CheckpointError: it is no complete training state, or a file of torch in it is cut off.
+    """
+    checkpoint = given_path(resume, "resume", "a folder checkpoint-N")
+    if not _is_complete(checkpoint):
+        files = ", ".join((*NEEDED_FILES, STATE_FILE))
+        raise CheckpointError(
+            f"{checkpoint}: is no complete training state, which has a model, {files}; give a folder checkpoint-N that"
+            " fine-tuning saved"
+        )
     for file in sorted(checkpoint.glob("*.pt*")):
         if not is_zipfile(file):
             raise CheckpointError(
                 f"{file}: is damaged, so the run cannot be resumed; remove {checkpoint.parent} and leave --resume out"
             )
+    return checkpoint
 
 
 def _checkpoints(folder: Path) -> list[Path]:
