@@ -191,6 +191,7 @@ def test_an_output_in_a_folder_that_is_not_there(world: World, run: Run) -> None
         (tuning("--decay", "cosin"), ["--decay", "did you mean cosine?"]),
         (tuning("--augment", "crop_flip"), ["--augment", "crop-flip"]),
         (tuning("--distill", "0.5"), ["--distill", "no teacher"]),
+        (tuning("--distill", "0"), ["--distill", "with 0, teachers have no effect"]),
         (
             lambda w: [*tuning("--teacher", w.b, "--teacher-weighting", "confidence")(w)],
             ["--teacher-weighting", "one teacher"],

@@ -286,6 +286,8 @@ def test_options_are_checked():
         finetune(vit(0), pictures(), "teacher", processor=PROCESSOR)
     with pytest.raises(ConfigError, match="no labels are used"):
         finetune(vit(0), pictures(), [vit(1)], processor=PROCESSOR, distill=1.0, label_smoothing=0.1)
+    with pytest.raises(ConfigError, match="distill: with 0, teachers have no effect; leave them and this option out"):
+        finetune(vit(0), pictures(), [vit(1)], processor=PROCESSOR, distill=0)
     with pytest.raises(TransfuseError, match="no column that holds numbers"):
         finetune(vit(0, num_labels=1), pictures(), processor=PROCESSOR)
 

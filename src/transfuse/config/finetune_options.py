@@ -64,7 +64,12 @@ class FinetuneOptions(Settings):
     device: str = option("auto", "auto: all GPUs, or the CPU if there is none.", "auto|cpu", RUN)
 
     def check(self, labels: Mapping[str, str]) -> None:
-        """Raise `ConfigError` for a device that training cannot use, or for label smoothing without labels."""
+        """Raise `ConfigError` for a device that training cannot use, and for teachers or labels without an effect."""
+        if self.distill == 0:
+            label = labels.get("distill", "distill")
+            raise ConfigError(
+                f"{label}: with 0, teachers have no effect; leave them and this option out, or give a larger share"
+            )
         if self.distill == 1 and self.label_smoothing:
             label = labels.get("label_smoothing", "label_smoothing")
             raise ConfigError(f"{label}: with distill 1, no labels are used; leave this option out")
