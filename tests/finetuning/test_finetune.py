@@ -56,7 +56,7 @@ def test_it_learns_and_leaves_its_input_alone():
     model, data = vit(0), pictures()
     given = {name: values.clone() for name, values in model.state_dict().items()}
     before = evaluate(model, batches(data, model))
-    tuned = finetune(model, data, processor=PROCESSOR, **QUICK)
+    tuned = finetune(model, data, None, processor=PROCESSOR, **QUICK)
     after = evaluate(tuned.model, batches(data, model))
     assert after.loss < 0.5 * before.loss
     assert all(torch.equal(values, given[name]) for name, values in model.state_dict().items())
@@ -282,8 +282,9 @@ def test_options_are_checked():
         finetune(vit(0), pictures())
     with pytest.raises(ConfigError, match="no teacher"):
         finetune(vit(0), pictures(), processor=PROCESSOR, distill=1.0)
-    with pytest.raises(ConfigError, match="give a list"):
-        finetune(vit(0), pictures(), "teacher", processor=PROCESSOR)
+    for teachers in ("teacher", vit(1), iter([vit(1)]), 1):
+        with pytest.raises(ConfigError, match="give a list"):
+            finetune(vit(0), pictures(), teachers, processor=PROCESSOR)
     with pytest.raises(ConfigError, match="no labels are used"):
         finetune(vit(0), pictures(), [vit(1)], processor=PROCESSOR, distill=1.0, label_smoothing=0.1)
     with pytest.raises(ConfigError, match="distill: with 0, teachers have no effect; leave them and this option out"):

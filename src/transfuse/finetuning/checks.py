@@ -141,7 +141,7 @@ def check_same_run(state: Path, description: dict[str, Any]) -> None:
 def checked_options(model: Model, teachers: Sequence[Model], options: dict[str, Any]) -> FinetuneOptions:
     """Return the options of fine-tuning. Raise `ConfigError` for invalid arguments of `finetune`."""
     chosen: FinetuneOptions = make(FinetuneOptions, options)
-    if isinstance(teachers, str | Path | PreTrainedModel):
+    if isinstance(teachers, str) or not isinstance(teachers, Sequence):
         raise ConfigError("teachers: give a list, even for a single teacher")
     for source in (model, *teachers):
         if not isinstance(source, str | Path | PreTrainedModel):

@@ -67,7 +67,7 @@ IS_MAIN_PROCESS = os.environ.get("RANK", "0") == "0"  # only this process writes
 def finetune(
     model: Model,
     data: Any,
-    teachers: Sequence[Model] = (),
+    teachers: Sequence[Model] | None = None,
     progress: Progress | bool = silent,
     processor: Any = None,
     checkpoints: str | Path | None = None,
@@ -83,7 +83,7 @@ def finetune(
             pandas `DataFrame`, a dataset of `datasets`, or `Samples`. They must be labeled, unless `distill` is 1 and
             `teacher_weighting` is not `labels`.
         teachers: models of the same task and classes, in any order. The model learns the weighted mean of what they
-            predict (Hinton et al., arXiv:1503.02531).
+            predict (Hinton et al., arXiv:1503.02531). None: it learns from labels alone.
         progress: shows progress; True: on the terminal or in the notebook. Silent by default.
         processor: prepares the samples; None: the processor in the model's directory.
         checkpoints: the folder that the training state is saved to during the run, so that it can be resumed; None:
@@ -100,6 +100,7 @@ def finetune(
     """
     warn_of_test_split(data)
     progress = as_progress(progress)
+    teachers = () if teachers is None else teachers
     chosen = checked_options(model, teachers, options)
     checkpoints = None if checkpoints is None else Path(checkpoints)
     saved = None if resume is None else training_state(resume)
