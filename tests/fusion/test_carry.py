@@ -197,8 +197,9 @@ def test_what_cannot_be_carried_is_refused() -> None:
         transfuse.carry(base, tuned_copy(base), other, keep=images(1))
     with pytest.raises(ConfigError, match="steps: only layers"):
         transfuse.carry(base, tuned_copy(base), other, steps=3)
-    with pytest.raises(ConfigError, match="weights"):
-        transfuse.carry(base, tuned_copy(base), other, weights=(1, 2, 3))
+    for given in ({"weights": (1, 2, 3)}, {"basis": "common"}, {"grow": 1.5}, {"positions": "anchor"}):
+        with pytest.raises(ConfigError, match=f"{next(iter(given))}: carrying takes no such option; leave it out"):
+            transfuse.carry(base, tuned_copy(base), other, images(1), processor=PROCESSOR, **given)
     wide = vit(2, hidden_size=36)
     with pytest.raises(ConfigError, match="other widths than the base, so it learns from samples"):
         transfuse.carry(base, tuned_copy(base), wide)

@@ -23,7 +23,17 @@ from transfuse.config.literals import (
 from transfuse.config.synonyms import nearest
 from transfuse.errors import ConfigError
 
-NOT_CARRIED = ("weights", "align", "teacher_weighting", "head", "vocab", "objective")  # carrying chooses them itself
+NOT_CARRIED = (  # carrying chooses them itself, or has no use for them
+    "weights",
+    "align",
+    "basis",
+    "teacher_weighting",
+    "head",
+    "vocab",
+    "positions",
+    "grow",
+    "objective",
+)
 
 ENOUGH_MODELS = "give two or more, the anchor first, or one with a base and a merge of task vectors"
 
