@@ -39,7 +39,6 @@ from transfuse.fusion.carry_plan import (
     carry_estimate,
     carry_options,
     check_differs,
-    check_same_shape,
     names_by_role,
     options_for,
 )
@@ -142,7 +141,6 @@ def match_for_carry(
     opened = open_models([tuned, new_base, base], fitted, data is not None, progress, limit, False, check)
     inputs = _in_order(opened, roles)
     new, old, changed = inputs.networks
-    check_same_shape(old, changed)
     if not any(inputs.borrowed):  # a new head may be all that was tuned
         check_differs(changed, old, "give a fine-tune")
         check_differs(changed, new, "give another new base")

@@ -8,10 +8,11 @@ import torch
 from transformers import PreTrainedModel
 
 from transfuse.base.progress import Progress, silent
-from transfuse.checkpoint.load import Model
+from transfuse.checkpoint.load import Model, local_directory
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.config.validation import carry_merging, check_carry
+from transfuse.data.texts import vocabulary
 from transfuse.errors import ConfigError
 from transfuse.fusion.compatible import check_compatible, empty_model, with_anchor_form
 from transfuse.fusion.data_memory import check_data_memory
@@ -19,15 +20,22 @@ from transfuse.fusion.depth import depth
 from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.fusion.plan import Estimate, FusionPlan, fusion_plan
 from transfuse.fusion.plan_data import DataEstimate, data_estimate
-from transfuse.network.compatible import check_same_widths
+from transfuse.fusion.vocabulary import differing_tokens
+from transfuse.network.compatible import TOKEN_ADVICE
+from transfuse.network.config_fields import differences, shape_differences
 from transfuse.network.layout import unfused
 from transfuse.network.model import Network, declaration
+from transfuse.network.output_losses import problem_type
+from transfuse.network.spec import Spec
 
 ROLES = ("new base", "base", "tuned")  # of the models, in the order of the record
 OTHER_TUNED = "give a fine-tune of the base"
 SAME_SHAPE = "a fine-tune has the shape of its base; give the base that was tuned"
 OTHER_FAMILY = "give a new base of the same kind"
 OTHER_DEPTH = "give models with equal numbers of blocks"
+OTHER_FUNCTION = "give three models that take the same inputs and compute alike"
+OTHER_TOKENS = "all three models must share one vocabulary"
+POSITIONS = ("position_id", "distance")  # how the names of spaces of positions end
 OTHER_WIDTHS = (
     "the new base has other widths than the base, so it learns from samples; give --data, or a new base of the same"
     " configuration"
@@ -69,8 +77,8 @@ def options_for(options: Options, new_base: Model, base: Model, tuned: Model, ha
     not aligned, and learns from the tuned model.
 
     Raises:
-        ConfigError: the new base is another kind of model, or it has other widths, and there are no samples, no
-            training, a new head, or options of an alignment.
+        ConfigError: the models do not take the same inputs or compute differently, or the new base has other widths,
+            and there are no samples, no training, a new head, or options of an alignment.
     """
     models = (new_base, base, tuned)
     new_name, base_name, tuned_name = names_by_role(models)
@@ -88,8 +96,11 @@ def options_for(options: Options, new_base: Model, base: Model, tuned: Model, ha
             raise ConfigError(f"{name}: {kinds}; {advice}")
         if (own := depth(config)) != (blocks := depth(old)):
             raise ConfigError(f"{name}: has {own} blocks, the base has {blocks}; {OTHER_DEPTH}")
-    heads = {(type(model), tuple((model.config.id2label or {}).items())) for model in empty}
+    _check_same_tokens(models, empty)
+    heads = {(type(each), tuple((each.config.id2label or {}).items()), problem_type(each.config)) for each in empty}
     changes: dict[str, Any] = {} if len(heads) == 1 else {"head": "anchor"}
+    order, names = [empty[2], *empty[:2]], [tuned_name, new_name, base_name]
+    _check_alike(with_anchor_form(order, names, options.model_copy(update=changes)), names)
     if has_other_widths(*empty[:2]):
         if not has_data:
             raise ConfigError(OTHER_WIDTHS)
@@ -113,9 +124,52 @@ def has_other_widths(model: PreTrainedModel, other: PreTrainedModel) -> bool:
     return any(units[name] != other_units[name] for name in shared)
 
 
-def check_same_shape(base: Network, tuned: Network) -> None:
-    """Raise `SpecError` unless the tuned model has the shape of its base."""
-    check_same_widths(base, tuned, "exact", SAME_SHAPE)
+def _check_same_tokens(models: Sequence[Model], empty: Sequence[PreTrainedModel]) -> None:
+    """Raise `ConfigError` if the tokenizer of the new base or of the base is not that of the tuned model.
+
+    Args:
+        models: the new base, the base and the tuned model. Loaded models have no tokenizer, and are not compared.
+        empty: the same models without weights.
+    """
+    if any(isinstance(model, PreTrainedModel) for model in models):
+        return
+    folders = [local_directory(str(model), "allow") for model in models]
+    *others, tuned = (vocabulary(folder, model.config) for folder, model in zip(folders, empty, strict=True))
+    for name, tokens in zip(models, others, strict=False):
+        if tokens is not None and tuned is not None and tokens != tuned:
+            differing = differing_tokens(tokens, tuned)
+            raise ConfigError(f"{models[-1]}: its tokenizer differs from that of {name} in {differing}; {OTHER_TOKENS}")
+
+
+def _check_alike(models: Sequence[PreTrainedModel], names: Sequence[str]) -> None:
+    """Raise `ConfigError` unless all compute alike, on inputs of one size, and the tuned model has its base's shape.
+
+    Args:
+        models: the tuned model, the new base and the base, in the form of the tuned model.
+    """
+    tuned, *others = models
+    architecture = type(tuned).__name__
+    shapes = ((_positions, OTHER_FUNCTION), (_units, SAME_SHAPE))
+    for model, name, (measure, shape_advice) in zip(others, names[1:], shapes, strict=True):
+        functions = differences(tuned.config, model.config, architecture)
+        sizes = shape_differences(tuned.config, model.config, architecture, measure)
+        for found, advice in ((functions, OTHER_FUNCTION), (sizes, shape_advice)):
+            for field in found:
+                hint = TOKEN_ADVICE.get(field.path.rpartition(".")[2], advice)
+                values = f"{field.path} is {field.source!r:.80}, that of {names[0]} is {field.anchor!r:.80}"
+                raise ConfigError(f"{name}: {values}; {hint}")
+
+
+def _positions(spec: Spec) -> dict[str, int]:
+    """Return the numbers of positions, by the name of their space."""
+    spaces = [space for axes in spec.tensors().values() for axis in axes for space in axis.spaces()]
+    return {space.name: space.units for space in spaces if space.name.endswith(POSITIONS)}
+
+
+def _units(spec: Spec) -> dict[str, int]:
+    """Return the numbers of positions and of units, by the name of their space."""
+    widths = {name: space.units for name, space in unfused(spec).spaces().items() if space.free}
+    return _positions(spec) | widths
 
 
 def names_by_role(models: Sequence[Model]) -> list[str]:
@@ -164,9 +218,6 @@ def carry_plan(
     chosen = options_for(chosen, new_base, base, tuned, data is not None)
     empty = with_anchor_form([empty_model(path, chosen) for path in paths], paths, chosen)
     check_compatible(empty, paths)
-    specs = [unfused(declaration(model)) for model in empty]
-    networks = [Network(model, spec, {}, name=path) for model, spec, path in zip(empty, specs, paths, strict=True)]
-    check_same_shape(networks[2], networks[0])
     weights = Estimate(empty, chosen)
     plan = fusion_plan(paths, empty, weights, streamable=False, streams=False)
     estimate = carry_estimate(weights, new_base, data, keep)

@@ -95,13 +95,17 @@ def _rows(anchor: PreTrainedModel, anchor_ids: TokenIds, source: PreTrainedModel
 def _difference(anchor: Path, anchor_ids: TokenIds, source: Path, source_ids: TokenIds, advice: str) -> str:
     """Return the error message for tokenizers that differ."""
     shared = anchor_ids.keys() & source_ids.keys()
-    same = sum(anchor_ids[token] == source_ids[token] for token in shared)
     example = min(dict(anchor_ids.items() ^ source_ids.items()))
-    total = len(anchor_ids | source_ids)
     return (
-        f"{source}: its tokenizer differs from that of {anchor} in {total - same} of {counted(total, 'token')}"
+        f"{source}: its tokenizer differs from that of {anchor} in {differing_tokens(anchor_ids, source_ids)}"
         f" ({len(shared)} {are(len(shared))} shared; {example!r} differs); {advice}"
     )
+
+
+def differing_tokens(ids: TokenIds, other_ids: TokenIds) -> str:
+    """Return how many tokens two tokenizers number differently, of all that one of them has."""
+    total = len(ids | other_ids)
+    return f"{total - len(ids.items() & other_ids.items())} of {counted(total, 'token')}"
 
 
 def with_anchor_tokens(
