@@ -124,3 +124,10 @@ def test_values_and_paths_that_cannot_be_used_are_refused(tmp_path: Path) -> Non
     missing = tmp_path / "missing" / "maps.safetensors"
     with pytest.raises(OutputError, match=r"missing/maps.safetensors: cannot be written \(No such file or dir"):
         maps.save(missing)
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (3, 0, 4), (4,)], ids=str)
+def test_no_samples_are_mapped_to_none(shape: tuple[int, ...]) -> None:
+    maps = ModelMaps({"stream": rotation(torch.eye(4))}, {})
+    for mapped in (maps.states, maps.readers):
+        assert mapped(torch.zeros(shape)).shape == shape

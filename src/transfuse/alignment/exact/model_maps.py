@@ -99,11 +99,11 @@ class ModelMaps:
     def _mapped(self, values: Float[Tensor, "*rows source"], space: str, writes: bool) -> Float[Tensor, "*rows target"]:
         """Map what the source writes, or what reads its states, and rescale single units."""
         map_ = self._map(space, values)
-        rows = values.reshape(-1, values.shape[-1])
+        rows = values.reshape(values.shape[:-1].numel(), values.shape[-1])
         mapped = map_.push(rows) if writes else map_.pull(rows)
         for scale in self._scales(space):
             mapped = mapped * (scale.forward if writes else scale.backward).flatten().to(mapped)
-        return mapped.reshape(*values.shape[:-1], -1)
+        return mapped.reshape(*values.shape[:-1], mapped.shape[-1])
 
     def _scales(self, space: str) -> list[Matrix]:
         """Return the factors of single units of a space, which gated hidden units have, in the order of the anchor."""
