@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from cases import CASES, Case
+from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 import transfuse
@@ -131,3 +132,21 @@ def test_no_samples_are_mapped_to_none(shape: tuple[int, ...]) -> None:
     maps = ModelMaps({"stream": rotation(torch.eye(4))}, {})
     for mapped in (maps.states, maps.readers):
         assert mapped(torch.zeros(shape)).shape == shape
+
+
+def test_files_that_hold_no_maps(tmp_path: Path) -> None:
+    for folder in (tmp_path, ""):
+        with pytest.raises(CheckpointError, match="is a folder; give the safetensors file"):
+            load_maps(folder)
+    file = tmp_path / "maps.safetensors"
+    half, facts = {"stream.forward": torch.eye(4)}, {"facts": "{}"}
+    for tensors, metadata, message in (
+        (half, facts, "holds no maps"),
+        (half, facts | {"format": "transfuse maps 2"}, r"a newer version of transfuse wrote it \(transfuse maps 2\)"),
+        (half, facts | {"format": "transfuse maps 1"}, "its maps are incomplete"),
+        (half | {"stream.backward": torch.eye(4)}, {"format": "transfuse maps 1"}, "its maps are incomplete"),
+        (half | {"stream.backward": torch.eye(4)}, {"format": "transfuse maps 1", "facts": "{"}, "are incomplete"),
+    ):
+        save_file(tensors, file, metadata)
+        with pytest.raises(CheckpointError, match=message):
+            load_maps(file)

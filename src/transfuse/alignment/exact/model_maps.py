@@ -30,7 +30,8 @@ from transfuse.network.space import Group, Space
 from transfuse.network.symmetry import fold
 from transfuse.transport.maps import Map, Matrix, Permutation, SignedPermutation
 
-FORMAT = "transfuse maps 1"
+KIND = "transfuse maps"
+FORMAT = f"{KIND} 1"
 STREAM = "stream"  # the space of the residual stream; with several streams, the first
 
 
@@ -143,10 +144,15 @@ def load_maps(path: str | Path) -> ModelMaps:
         ConfigError: `path` is not a path.
     """
     source = _expanded(path)
+    if source.is_dir():
+        raise CheckpointError(f"{path or '.'}: is a folder; give the safetensors file of maps")
     try:
         with safe_open(source, "pt") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
+            found = metadata.get("format", "")
+            if found.startswith(KIND) and found != FORMAT:
+                raise CheckpointError(f"{path}: a newer version of transfuse wrote it ({found}); install that version")
+            if found != FORMAT:
                 raise CheckpointError(f"{path}: holds no maps; write them with transfuse fuse --maps FILE")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
@@ -155,7 +161,10 @@ def load_maps(path: str | Path) -> ModelMaps:
     for name, values in tensors.items():
         space, _, part = name.rpartition(".")
         parts.setdefault(space, {})[part] = values
-    return ModelMaps({name: _map_of(each) for name, each in parts.items()}, json.loads(metadata["facts"]))
+    try:
+        return ModelMaps({name: _map_of(each) for name, each in parts.items()}, json.loads(metadata["facts"]))
+    except (KeyError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path}: its maps are incomplete; write them again") from error
 
 
 def model_maps(alignment: Alignment, anchor: Network, source: Network, facts: Mapping[str, Any]) -> ModelMaps:
