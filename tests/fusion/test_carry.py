@@ -103,8 +103,10 @@ def with_trunk(model: PreTrainedModel, trunk: PreTrainedModel) -> PreTrainedMode
 def test_a_new_head_is_carried_too() -> None:
     base = bert(BertForMaskedLM, 1)
     tuned = with_trunk(bert(BertForSequenceClassification, 2, num_labels=3), base)
-    carried = transfuse.carry(base, tuned, moved(base)).model
+    fusion = transfuse.carry(base, tuned, moved(base))
+    carried = fusion.model
     assert type(carried) is BertForSequenceClassification
+    assert repr(fusion).startswith("Fusion of 3 BertForSequenceClassification: ")
     batch = example_inputs(tuned.config)
     expected = tuned(**batch).logits.detach()
     assert torch.allclose(carried(**batch).logits, expected, atol=1e-3 * float(expected.abs().max()))
@@ -157,6 +159,7 @@ def test_training_follows_the_fit() -> None:
     assert learned["start"] in learned["starts"]
     assert min(learned["excess"]) < 0.98 * learned["excess"][0]
     assert fusion.record["options"]["steps"] == 25
+    assert "nats above the tuned model, plus that above the new base on samples to keep, on held-out" in repr(fusion)
 
 
 def test_training_with_a_new_head() -> None:
@@ -165,6 +168,7 @@ def test_training_with_a_new_head() -> None:
     given = {"data": images(1), "keep": images(2), "processor": PROCESSOR, "samples": 60, "steps": 2}
     carried = transfuse.carry(base, tuned, new_base, **given)
     assert carried.model.config.num_labels == 3
+    assert "nats above the tuned model on held-out samples" in repr(carried)
     assert carried.record["learned_weights"]["steps"] == 2
 
 

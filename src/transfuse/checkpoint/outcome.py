@@ -7,6 +7,7 @@ from typing import Any
 from transfuse.base.counted import counted
 
 PARENT = re.compile(r"model (\d+)")  # as a start of the training
+PARENTS = "the mean of the parents"
 
 
 def kept_parent(record: Mapping[str, Any]) -> int | None:
@@ -16,12 +17,25 @@ def kept_parent(record: Mapping[str, Any]) -> int | None:
     return None if found is None else int(found[1]) - 1
 
 
-def learning_line(history: Mapping[str, Any]) -> str:
-    """Return what learning the weights did: its steps, its start, and the loss on held-out samples."""
+def reference(record: Mapping[str, Any]) -> str:
+    """Return whose predictions the loss is compared with: the parents', or those that a carried fine-tune follows."""
+    if "carried" not in record:
+        return PARENTS
+    keeps = record["kept_samples"] and record["options"]["head"] == "fused"  # a new head says nothing of the new base
+    return "the tuned model" + (", plus that above the new base on samples to keep," if keeps else "")
+
+
+def learning_line(history: Mapping[str, Any], above: str = PARENTS) -> str:
+    """Return what learning the weights did: its steps, its start, and the loss on held-out samples.
+
+    Args:
+        history: `learned_weights` of a record.
+        above: whose predictions the loss is compared with.
+    """
     start = history.get("start", "fitted layers")
     gap = history.get("reached", min(history["excess"]))
     unit = history.get("unit", "nats")
-    reached = f"{abs(gap):.3f} {unit} {'above' if gap > 0 else 'below'} the mean of the parents on held-out samples"
+    reached = f"{abs(gap):.3f} {unit} {'above' if gap > 0 else 'below'} {above} on held-out samples"
     if history["best"]:
         return f"weights learned in {counted(history['steps'], 'step')} from {start}, {reached}"
     if history["steps"]:

@@ -14,7 +14,7 @@ from transfuse.checkpoint.card import model_card
 from transfuse.checkpoint.carried_card import carried_card
 from transfuse.checkpoint.lazy_tensors import stored_tensors
 from transfuse.checkpoint.origin import Origin
-from transfuse.checkpoint.outcome import learning_line
+from transfuse.checkpoint.outcome import learning_line, reference
 from transfuse.checkpoint.output import Overwrite, atomic_directory
 from transfuse.checkpoint.owned import ADAPTER
 from transfuse.checkpoint.push import COMMIT_MESSAGE, check_push, push_folder
@@ -58,10 +58,11 @@ class Fusion:
         count = self.record["calibration_samples"]
         samples = f"{count:,} of {self.record['data']}" if count else "none"
         history = self.record.get("learned_weights")
-        learned = f"  result:  {learning_line(history)}\n" if history else ""
+        learned = f"  result:  {learning_line(history, reference(self.record))}\n" if history else ""
         streamed = ", tensor by tensor" if isinstance(self.fused, StreamedModel) else ""
+        model = self.fused.anchor if isinstance(self.fused, StreamedModel) else self.fused
         return (
-            f"Fusion of {len(models)} {models[0]['architecture']}: {', '.join(shown[: 4 if more else 5] + more)}\n"
+            f"Fusion of {len(models)} {type(model).__name__}: {', '.join(shown[: 4 if more else 5] + more)}\n"
             f"  aligned: {self.options.align}{matched_on}, in the basis of {names[0]}\n"
             f"  merged:  {self.record['merge']}{streamed}\n"
             f"{learned}"
