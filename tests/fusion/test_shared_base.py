@@ -13,6 +13,7 @@ from transfuse.base.progress import Silent
 from transfuse.cli.jobs.fuse import plan_job
 from transfuse.config.job import Job
 from transfuse.config.make import make
+from transfuse.errors import ConfigError
 from transfuse.fusion.shared_base import SHARED, base_correlation, correlation, correlations
 from transfuse.network.model import network
 
@@ -118,3 +119,30 @@ def test_the_plan_says_so(tmp_path: Path) -> None:
     assert plan_job(make(Job, {"models": (a, c)})).base_correlation is None
     based = plan_job(make(Job, {"models": (a, b), "base": c, "merge": "ties"}))
     assert based.base_correlation is None
+
+
+def test_the_plan_and_the_fusion_need_the_same_memory(tmp_path: Path) -> None:
+    """Maps are part of neither if the models share a base, whether these are files or loaded."""
+    base = VIT.build().float()
+    models = [tuned(base, 1, 0.01), tuned(base, 2, 0.01)]
+    paths = [str(tmp_path / name) for name in "ab"]
+    for model, path in zip(models, paths, strict=True):
+        model.save_pretrained(path)
+    planned = plan_job(make(Job, {"models": tuple(paths)})).loaded_bytes
+    aligned = plan_job(make(Job, {"models": tuple(paths), "align": "exact"})).loaded_bytes
+    for given in (paths, models):
+        assert transfuse.match(given, max_memory=planned, stream=False).inputs.loaded_bytes == planned < aligned
+    with pytest.raises(ConfigError, match="max_memory"):
+        transfuse.match(models, max_memory=planned - 1)
+
+
+def test_a_moved_matrix_that_was_not_compared_needs_the_memory_of_an_alignment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transfuse.fusion.unloaded.MATRICES", 2)  # the first and the last
+    base = VIT.build().float()
+    moved = tuned(base, 1, 0.01)
+    weight = moved.get_parameter("vit.layers.0.mlp.fc1.weight")
+    with torch.no_grad():
+        weight.copy_(weight.roll(1, 0))
+    matched = transfuse.match([base, moved])
+    assert matched.base_correlation is None
+    assert matched.inputs.loaded_bytes == transfuse.match([base, moved], align="exact").inputs.loaded_bytes

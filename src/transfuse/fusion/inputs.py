@@ -21,21 +21,20 @@ from transfuse.config.validation import fewest_models, unknown_methods
 from transfuse.errors import ConfigError
 from transfuse.fusion.compatible import (
     borrowed_by_sources,
-    check_compatible,
     check_models_given,
     checked_networks,
-    empty_model,
     load,
     stored_network,
     with_anchor_form,
 )
-from transfuse.fusion.depth import deeper_models, with_equal_depth
+from transfuse.fusion.depth import with_equal_depth
 from transfuse.fusion.depth_samples import DepthSamples
 from transfuse.fusion.mapped import mapped_network
 from transfuse.fusion.padded_vocabulary import is_padded, padding_warning
 from transfuse.fusion.plan import STARTUP_BYTES, Estimate
-from transfuse.fusion.streaming_choice import mapped_bytes, needs_streaming, streaming_obstacle
-from transfuse.fusion.vocabulary import ONE_VOCABULARY, OTHER_VOCABULARIES, Rows, token_rows, with_anchor_tokens
+from transfuse.fusion.streaming_choice import mapped_bytes, needs_streaming
+from transfuse.fusion.unloaded import UnloadedModels, unloaded_models
+from transfuse.fusion.vocabulary import Rows, with_anchor_tokens
 from transfuse.fusion.whole_models import whole_models
 from transfuse.network.class_order import warn_of_order, with_anchor_order
 from transfuse.network.model import Network
@@ -58,6 +57,7 @@ class Inputs:
         needed_bytes: the estimated peak memory in bytes with the models as they were opened, besides what samples take.
         depths: a line on each model that has another number of blocks than the anchor, and what became of them.
         whole: the models that gave up blocks, before they did, by their numbers. They teach, and they are measured.
+        base_correlation: as for `UnloadedModels.correlation`: if it is a number, memory suffices without an alignment.
         base: the model that all were fine-tuned from, as a network; None: none was given.
         base_origin: its path and hashes.
         base_borrowed: its tensors that are the anchor's.
@@ -73,6 +73,7 @@ class Inputs:
     needed_bytes: int
     depths: tuple[str, ...] = ()
     whole: Mapping[int, PreTrainedModel] = field(default_factory=dict)
+    base_correlation: float | None = None
     base: Network | None = None
     base_origin: Origin | None = None
     base_borrowed: frozenset[str] = frozenset()
@@ -122,26 +123,23 @@ def open_models(
         models, names = [*models, base], [*names, model_name(base, "the base")]
         check_given([base], names[-1:])
     check_sentence_modules(models)
-    empty = [empty_model(model, options) for model in models]
-    stored, empty = empty, with_anchor_form(empty, names, options, depth_samples)
-    estimate = Estimate(empty, options, [*deeper_models(stored, empty).values()])
+    unloaded = unloaded_models(models, names, options, has_data, base is not None, depth_samples)
+    empty, estimate = unloaded.models, unloaded.estimate
     paths = [str(model) for model in models if not isinstance(model, PreTrainedModel)]
     padded = [index for index in range(1, len(models)) if options.vocab == "same" and is_padded(empty, names, index)]
-    obstacle = streaming_obstacle(paths, stored, empty, names, options, has_data)
-    if stream and obstacle:
-        raise ConfigError(f"stream: models must be loaded, because {obstacle}; leave stream out")
+    if stream and unloaded.obstacle:
+        raise ConfigError(f"stream: models must be loaded, because {unloaded.obstacle}; leave stream out")
     if stream is None:
-        decision = needs_streaming(estimate, obstacle, max_memory, has_data)
+        decision = needs_streaming(estimate, unloaded.obstacle, max_memory, has_data)
         stream = process_group().all_gather(decision)[0]  # processes may see different amounts of free memory
     checked = check(estimate, stream)
     if stream:
         spill = TensorSpill(folder or Path(gettempdir())) if has_data else None
-        inputs = _streamed(paths, empty, options, estimate, spill, base is not None)
+        inputs = _streamed(paths, unloaded, spill)
     else:
         if not checked and paths:
             check_free_memory(estimate.loaded_bytes - STARTUP_BYTES, torch.device("cpu"), "fusing", progress.warn)
-        loaded_bytes = estimate.loaded_bytes
-        inputs = _loaded(models, names, options, loaded_bytes, depth_samples, progress, base is not None)
+        inputs = _loaded(models, names, options, unloaded, depth_samples, progress)
     for index in padded:
         progress.warn(padding_warning(empty[0], empty[index], names[index]))
     for source, name in zip(empty[1:], names[1:], strict=True):
@@ -171,10 +169,9 @@ def _loaded(
     models: Sequence[Model],
     names: Sequence[str],
     options: Options,
-    loaded_bytes: int,
+    unloaded: UnloadedModels[Options],
     depth_samples: DepthSamples | None,
     progress: Progress,
-    with_base: bool,
 ) -> Inputs:
     """Return loaded models; sources with another vocabulary are converted to the anchor's."""
     given = [model if isinstance(model, PreTrainedModel) else load(model, options) for model in models]
@@ -183,41 +180,35 @@ def _loaded(
     loaded = with_equal_depth(given, names, depth_samples, lines.append)
     for line in lines:
         progress.warn(line)
-    rows_of_sources = token_rows(models, loaded, options.vocab, ONE_VOCABULARY if with_base else OTHER_VOCABULARIES)
     borrowed = borrowed_by_sources(loaded, options)
-    converted = with_anchor_tokens(with_anchor_form(loaded, names, options), rows_of_sources)
+    rows = unloaded.rows
+    converted = with_anchor_tokens(with_anchor_form(loaded, names, options), rows)
     networks = checked_networks(converted, names, options)
-    whole = whole_models(given, loaded, names, rows_of_sources, options)
+    whole = whole_models(given, loaded, names, rows, options)
+    needed = unloaded.estimate.loaded_bytes
     return Inputs(
         models=loaded,
         networks=networks,
         borrowed=borrowed,
-        rows=rows_of_sources,
+        rows=rows,
         origins=origins,
         streamed=False,
-        loaded_bytes=loaded_bytes,
-        needed_bytes=loaded_bytes,
+        loaded_bytes=needed,
+        needed_bytes=needed,
         depths=tuple(lines),
         whole=whole,
+        base_correlation=unloaded.correlation,
     )
 
 
-def _streamed(
-    paths: Sequence[str],
-    empty: Sequence[PreTrainedModel],
-    options: Options,
-    estimate: Estimate,
-    spill: TensorSpill | None,
-    with_base: bool,
-) -> Inputs:
+def _streamed(paths: Sequence[str], unloaded: UnloadedModels[Options], spill: TensorSpill | None) -> Inputs:
     """Return models whose tensors stay in their files.
 
     Args:
         spill: writes and maps what is computed from the weights, for models that run on samples; None: they do not.
     """
-    rows = token_rows(paths, empty, "same", ONE_VOCABULARY if with_base else OTHER_VOCABULARIES)
-    check_compatible(empty, paths)
-    device = options.torch_device()
+    empty, rows, estimate = unloaded.models, unloaded.rows, unloaded.estimate
+    device = unloaded.options.torch_device()
     folders = [local_directory(path, "allow") for path in paths]
     networks = [
         stored_network(folder, model, device) if spill is None else mapped_network(folder, model, spill)
@@ -230,15 +221,9 @@ def _streamed(
     origins = tuple(_origin(path, model) for path, model in zip(paths, empty, strict=True))
     needed = estimate.streamed_bytes if spill is None else mapped_bytes(estimate)
     borrowed = [frozenset[str]()] * len(rows)
+    correlation = unloaded.correlation
     return Inputs(
-        models=empty,
-        networks=networks,
-        borrowed=borrowed,
-        rows=rows,
-        origins=origins,
-        streamed=True,
-        loaded_bytes=estimate.loaded_bytes,
-        needed_bytes=needed,
+        empty, networks, borrowed, rows, origins, True, estimate.loaded_bytes, needed, base_correlation=correlation
     )
 
 

@@ -71,11 +71,15 @@ def match(
     depth_samples = None
     if data is not None:
         depth_samples = DepthSamples(models, data, chosen, processor, progress, folder, removes_blocks=base is None)
-    inputs = open_models(models, chosen, data is not None, progress, limit, stream, check, folder, base, depth_samples)
+    memory = (data is not None, progress, limit, stream, check, folder, base, depth_samples)
+    inputs = open_models(models, chosen, *memory)
     for name, numbers in (("weights", chosen.weights), ("density", chosen.density)):
         PerLayer.of(inputs.networks[0], name, numbers or ())  # which checks the names, before units are matched
-    adapter_base = _adapter_base(models[0] if base is None else base, inputs, chosen)
     chosen, correlation = _resolved_alignment(inputs, chosen, progress)
+    if correlation is None and inputs.base_correlation is not None:  # a matrix that had not been compared differs
+        del inputs
+        inputs = open_models(models, chosen.model_copy(update={"align": chosen.align}), *memory)
+    adapter_base = _adapter_base(models[0] if base is None else base, inputs, chosen)
     weights = chosen.normalized_weights(len(models))
     growth = _growth(inputs, chosen, progress)
     others = None

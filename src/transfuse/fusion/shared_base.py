@@ -21,7 +21,8 @@ from transfuse.checkpoint.load import Model, adapter_base, local_directory
 from transfuse.config.options import Options
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.fusion.compatible import stored_network
-from transfuse.network.model import Network
+from transfuse.network.layout import unfused
+from transfuse.network.model import Network, declaration, unfused_tensors
 from transfuse.network.operations import Linear
 from transfuse.network.space import Axis
 from transfuse.network.spec import Spec
@@ -93,7 +94,7 @@ def compared_matrices(spec: Spec, tensors: Tensors, count: int | None, borrowed:
 def _pairwise(matrices: Sequence[Tensor]) -> list[float]:
     """Return the correlation of every two matrices; empty if their shapes differ."""
     same = all(matrix.shape == matrices[0].shape for matrix in matrices)
-    return [correlation(*pair) for pair in combinations(matrices, 2)] if same else []
+    return [correlation(one, other.to(one.device)) for one, other in combinations(matrices, 2)] if same else []
 
 
 def correlation(first: Float[Tensor, "row column"], second: Float[Tensor, "row column"]) -> float:
@@ -151,17 +152,22 @@ def resolve_alignment(
     return (options, None) if found is None else (options.without_alignment(), found)
 
 
-def readable_networks(paths: Sequence[str], models: Sequence[PreTrainedModel]) -> list[Network]:
-    """Return checkpoints as networks whose tensors are read when they are needed; empty if the files do not allow it.
+def readable_networks(given: Sequence[Model], models: Sequence[PreTrainedModel]) -> list[Network]:
+    """Return models as networks whose tensors are read when they are needed; empty if the files do not allow it.
 
     Args:
-        models: the models of these checkpoints, without weights.
+        models: these models, without weights.
     """
-    folders = [local_directory(path, "allow") for path in paths]
     try:
-        return [stored_network(*pair, torch.device("cpu")) for pair in zip(folders, models, strict=True)]
+        return [_readable(*pair) for pair in zip(given, models, strict=True)]
     except CheckpointError:
         return []
+
+
+def _readable(given: Model, model: PreTrainedModel) -> Network:
+    if isinstance(given, PreTrainedModel):
+        return Network(given, unfused(declaration(given)), unfused_tensors(given))
+    return stored_network(local_directory(given, "allow"), model, torch.device("cpu"))
 
 
 def shared_base_line(found: float) -> str:

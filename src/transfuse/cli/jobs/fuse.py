@@ -27,20 +27,17 @@ from transfuse.config.job import Job
 from transfuse.data.generation import calibration_samples
 from transfuse.errors import TransfuseError
 from transfuse.evaluation.samples import MeasuredSamples
-from transfuse.fusion.compatible import borrowed_by_sources, check_compatible, empty_model, with_anchor_form
 from transfuse.fusion.data_memory import check_data_memory
-from transfuse.fusion.depth import deeper_models
 from transfuse.fusion.depth_samples import DepthSamples
 from transfuse.fusion.fuse import merge
 from transfuse.fusion.match import match
 from transfuse.fusion.matched import Matched
 from transfuse.fusion.other_processors import warned_of_processors
-from transfuse.fusion.plan import Estimate, FusionPlan, fusion_plan
+from transfuse.fusion.plan import FusionPlan, fusion_plan
 from transfuse.fusion.plan_data import data_estimate
 from transfuse.fusion.result import Fusion
-from transfuse.fusion.shared_base import MATRICES, readable_networks, resolve_alignment
-from transfuse.fusion.streaming_choice import needs_streaming, streaming_obstacle
-from transfuse.fusion.vocabulary import ONE_VOCABULARY, OTHER_VOCABULARIES, token_rows, with_anchor_tokens
+from transfuse.fusion.streaming_choice import needs_streaming
+from transfuse.fusion.unloaded import unloaded_models
 from transfuse.report.facts import Measurement
 from transfuse.report.verdict import verdict
 
@@ -171,20 +168,14 @@ def plan_job(job: Job, progress: Progress = silent) -> FusionPlan:
     models = job.all_models()
     architecture, *_ = check_checkpoints(models, job, check_fusible)
     check_sentence_modules(models)
-    stored = [empty_model(name, job) for name in models]
     depth_samples = None
     if job.data is not None:
         depth_samples = DepthSamples(models, job.data, job, removes_blocks=job.base is None)
-    empty = with_anchor_form(stored, models, job, depth_samples)
-    advice = OTHER_VOCABULARIES if job.base is None else ONE_VOCABULARY
-    check_compatible(with_anchor_tokens(empty, token_rows(models, empty, job.vocab, advice)), models)
-    networks = readable_networks(models, stored if job.head == "anchor" else empty)  # files lack what is the anchor's
-    borrowed = frozenset[str]().union(*borrowed_by_sources(stored, job))
-    job, correlation = resolve_alignment(job, networks, models, MATRICES, borrowed)
-    estimate = Estimate(empty, job, [*deeper_models(stored, empty).values()])
-    obstacle = streaming_obstacle(models, stored, empty, models, job, job.data is not None)
+    unloaded = unloaded_models(models, models, job, job.data is not None, job.base is not None, depth_samples)
+    job, estimate, obstacle = unloaded.options, unloaded.estimate, unloaded.obstacle
     streams = needs_streaming(estimate, obstacle, job.max_memory, job.data is not None)
-    plan = replace(fusion_plan(models, stored, estimate, obstacle is None, streams), base_correlation=correlation)
+    plan = fusion_plan(models, unloaded.stored, estimate, obstacle is None, streams)
+    plan = replace(plan, base_correlation=unloaded.correlation)
     if job.data is None:
         return plan
     samples = calibration_samples(job.data, architecture, job)
@@ -192,7 +183,7 @@ def plan_job(job: Job, progress: Progress = silent) -> FusionPlan:
         with_data = data_estimate(estimate, job.models[0], samples, mapped=streams)
         if with_data is None:
             return plan
-        warned_of_processors(job.models, empty[0], job, progress)
+        warned_of_processors(job.models, unloaded.models[0], job, progress)
         if job.max_memory is not None:
             check_data_memory(with_data, job.max_memory, silent.warn)
         return replace(plan, data=with_data.plan())
