@@ -1,6 +1,6 @@
 """A merge method is one registered function, from a file or from Python."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 import transfuse
 from transfuse.config.literals import MERGE_METHODS as NAMES
-from transfuse.errors import ConfigError
+from transfuse.errors import ConfigError, SpecError
 from transfuse.merging.methods import MERGE_METHODS, merge_method
 from transfuse.merging.request import MergeRequest
 from transfuse.network import registry
@@ -78,3 +78,33 @@ def test_an_unknown_method_is_refused_with_the_nearest(paths: list[str]) -> None
         transfuse.fuse(paths, merge="slurp")
     with pytest.raises(ConfigError, match=r"did you mean mean\?"):
         transfuse.fuse(paths, merge="meen", spec=str(FULL_NORM))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        (
+            lambda weight: weight[:1],
+            r"^classifier.weight: has shape \(1, \d+\) instead of \(\d+, \d+\); give each tensor",
+        ),
+        (lambda weight: None, r"^classifier.weight: this tensor is missing; give each tensor"),
+    ],
+)
+def test_what_a_method_returns_is_checked(
+    paths: list[str], tmp_path: Path, stream: bool, wrong: Callable[[torch.Tensor], torch.Tensor | None], line: str
+) -> None:
+    @merge_method("wrong")
+    def merge(request: MergeRequest) -> dict[str, torch.Tensor]:
+        changed = dict(request.parents[0]) | {"classifier.weight": wrong(request.parents[0]["classifier.weight"])}
+        return {name: values for name, values in changed.items() if values is not None}
+
+    with pytest.raises(SpecError, match=line):
+        transfuse.fuse(paths, merge="wrong", stream=stream).save(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_method_that_returns_no_tensors_is_refused(paths: list[str]) -> None:
+    merge_method("nothing")(lambda request: None)  # type: ignore[arg-type,return-value]
+    with pytest.raises(SpecError, match="merge nothing: returned a NoneType; return tensors by name"):
+        transfuse.fuse(paths, merge="nothing")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from transfuse.checkpoint.companions import SAFETENSORS_NAMES
 from transfuse.checkpoint.files import FLOAT_DTYPES
+from transfuse.errors import SpecError
 
 Shapes = Mapping[str, tuple[int, ...]]
 DTYPE_NAMES = {dtype: name for name, dtype in FLOAT_DTYPES.items()}
@@ -24,6 +25,9 @@ def write_shards(
     Args:
         shards: names and shapes of the tensors in each file, by file name.
         compute: returns a tensor by name, in `dtype` and on any device; called once per tensor, in order.
+
+    Raises:
+        SpecError: a computed tensor has another precision or shape.
     """
     for file, shapes in shards.items():
         _write_file(folder / file, shapes, dtype, compute)
@@ -49,5 +53,7 @@ def _write_file(file: Path, shapes: Shapes, dtype: torch.dtype, compute: Callabl
         stream.write(len(text).to_bytes(8, "little") + text)
         for name, shape in shapes.items():
             values = compute(name).cpu().contiguous()
-            assert (values.dtype, tuple(values.shape)) == (dtype, shape), name
+            if (values.dtype, tuple(values.shape)) != (dtype, tuple(shape)):
+                found = f"{values.dtype} of shape {tuple(values.shape)}"
+                raise SpecError(f"{name}: is {found} instead of {dtype} of shape {tuple(shape)}; correct its shape")
             stream.write(values.flatten().view(torch.uint8).numpy().data)

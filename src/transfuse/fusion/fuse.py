@@ -19,7 +19,7 @@ from transfuse.checkpoint.load import Model, local_directory
 from transfuse.checkpoint.parent_card import differing_licenses
 from transfuse.config.settings import torch_dtype
 from transfuse.data.processors import loaded_processor
-from transfuse.errors import ConfigError
+from transfuse.errors import ConfigError, SpecError
 from transfuse.fusion.anchor_head import borrowed_maps
 from transfuse.fusion.grow import growth
 from transfuse.fusion.match import match
@@ -90,6 +90,7 @@ def merge(matched: Matched, progress: Progress | bool = silent, processor: Any =
 
     Raises:
         ConfigError: `matched` is something else.
+        SpecError: the merge method returned a tensor of another shape, or lacks one.
         TransfuseError: the fused weights are not finite, or the samples do not suffice for the merge method.
     """
     if not isinstance(matched, Matched):
@@ -98,7 +99,10 @@ def merge(matched: Matched, progress: Progress | bool = silent, processor: Any =
     watch = Stopwatch()
     request = _request(matched, progress)
     method = _method(matched, progress)
-    fused = _finalize(matched, _in_own_form(matched, MERGE_METHODS[method](request)), progress)
+    merged = MERGE_METHODS[method](request)
+    if not isinstance(merged, Mapping | PreTrainedModel):
+        raise SpecError(f"merge {method}: returned a {type(merged).__name__}; return tensors by name, or a model")
+    fused = _finalize(matched, _in_own_form(matched, merged), progress)
     watch.lap("merging")
     record = fusion_record(matched, method, request.record)
     if growth_is_unused(record):

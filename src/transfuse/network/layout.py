@@ -14,6 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from transfuse.base.lazy import Lazy
+from transfuse.errors import SpecError
 from transfuse.network.axes import Term, axis_terms
 from transfuse.network.operations import Linear, Norm, Op, Packed, Parameter
 from transfuse.network.spec import Spec
@@ -65,8 +66,14 @@ def split_fused(spec: Spec, tensors: Mapping[str, Tensor]) -> Lazy:
 
 
 def join_fused(spec: Spec, tensors: Mapping[str, Tensor]) -> Lazy:
-    """Invert `split_fused`."""
-    shapes = {name: [axis.size for axis in axes] for name, axes in spec.tensors().items()}
+    """Invert `split_fused`.
+
+    Raises:
+        SpecError: when a tensor is accessed, if it is missing or has another shape than its declaration.
+    """
+    shapes, part_shapes = (
+        {name: [axis.size for axis in axes] for name, axes in each.tensors().items()} for each in (spec, unfused(spec))
+    )
     parts_by_name: dict[str, list[tuple[str, Slice]]] = {}
     for name, location in _slices(spec):
         parts_by_name.setdefault(location.stored, []).append((name, location))
@@ -75,7 +82,8 @@ def join_fused(spec: Spec, tensors: Mapping[str, Tensor]) -> Lazy:
         transposed = parts[0][1].transposed
         joined = None
         for name, location in parts:
-            values = tensors[name] - location.offset if location.offset else tensors[name]
+            values = _checked(name, tensors, part_shapes[name])
+            values = values - location.offset if location.offset else values
             if location.index is None:
                 joined = values
                 continue
@@ -87,6 +95,17 @@ def join_fused(spec: Spec, tensors: Mapping[str, Tensor]) -> Lazy:
         return joined.transpose(-1, -2).contiguous() if transposed else joined
 
     return Lazy({stored: partial(write, stored, parts) for stored, parts in parts_by_name.items()})
+
+
+def _checked(name: str, tensors: Mapping[str, Tensor], shape: Sequence[int]) -> Tensor:
+    """Return a tensor that is to be stored."""
+    advice = "give each tensor of the model, in its shape"
+    if name not in tensors:
+        raise SpecError(f"{name}: this tensor is missing; {advice}")
+    values = tensors[name]
+    if tuple(values.shape) != tuple(shape):
+        raise SpecError(f"{name}: has shape {tuple(values.shape)} instead of {tuple(shape)}; {advice}")
+    return values
 
 
 def _slices(spec: Spec) -> Iterator[tuple[str, Slice]]:

@@ -107,13 +107,15 @@ def unfused_tensors(model: PreTrainedModel) -> Mapping[str, Tensor]:
 
 
 def with_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTrainedModel:
-    """Return a copy of the model with other weights, given unfused. Tensors are computed one at a time."""
+    """Return a copy of the model with other weights, given unfused. Tensors are computed one at a time.
+
+    Raises:
+        SpecError: a tensor is missing or has another shape.
+    """
     twin = copy.deepcopy(model)
-    stored = join_fused(declaration(model), tensors)
+    stored = join_fused(checked_declaration(model), tensors)
     for name, parameter in twin.state_dict().items():
-        values = stored[name].detach()
-        assert values.shape == parameter.shape, name  # copying would broadcast a smaller tensor
-        parameter.copy_(values)
+        parameter.copy_(stored[name].detach())
     return twin.eval()
 
 
@@ -133,13 +135,14 @@ def sharing_tensors(
 
     Args:
         materialize: the policy for tensors that have to be joined.
+
+    Raises:
+        SpecError: a tensor is missing or has another shape.
     """
-    stored = materialize(join_fused(declaration(model), tensors))
+    stored = materialize(join_fused(checked_declaration(model), tensors))
     memo: dict[int, Tensor] = {}
     for name, parameter in model.named_parameters():
-        values = stored[name].detach()
-        assert values.shape == parameter.shape, name
-        memo[id(parameter)] = nn.Parameter(values.to(parameter), requires_grad=False)
+        memo[id(parameter)] = nn.Parameter(stored[name].detach().to(parameter), requires_grad=False)
     memo |= {id(buffer): stored[name].to(buffer) for name, buffer in model.named_buffers() if name in stored}
     return copy.deepcopy(model, memo).eval()
 
