@@ -168,6 +168,18 @@ OPTIONS: dict[str, tuple[Arguments, Sequence[str]]] = {
         configured("models: [{a}, {b}]\n\nalgin: flow\n"),
         ["job.yaml, line 3: algin", "did you mean 'align'?"],
     ),
+    "config, weights": (
+        configured("models: [{a}, {b}]\noutput: {out}\nweights: [1, 2, 3]\n"),
+        ["job.yaml, line 3: weights: 3 given for 2 models"],
+    ),
+    "config, three models for slerp": (
+        configured("models: [{a}, {b}, {a}]\noutput: {out}\nmerge: slerp\n"),
+        ["job.yaml, line 3: merge: slerp takes two models, not 3"],
+    ),
+    "config, head": (
+        configured("models: [{a}, {b}]\noutput: {out}\ndata: {a}\nmerge: learned\nhead: anchor\n"),
+        ["job.yaml, line 5: head: training follows", "--merge least-squares or mean"],
+    ),
     "config, bad value": (configured("models: [{a}, {b}]\nbatch-size: none\n"), ["job.yaml, line 2: batch-size"]),
     "config, NUL": (configured('models: ["{a}", "{b}"]\noutput: "x\\0y"\n'), ["x\\x00y", "UTF-8"]),
     "config, one model": (configured("models: ['{a}']\noutput: '{out}'\n"), ["MODELS: 1 given"]),

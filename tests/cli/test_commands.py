@@ -257,7 +257,7 @@ def test_names_are_shown_as_they_are(world: World, run: Run) -> None:
     [
         (("fuse", "A", "B", "--lr", "1"), ["--lr", "did you mean --learning-rate?"]),
         (("fuse", "A", "B", "-o", "x", "--dtype", "fp16"), ["did you mean float16?"]),
-        (("fuse", "A", "B", "-o", "x", "--merge", "ties"), ["--base MODEL", "fine-tuned from"]),
+        (("fuse", "A", "B", "-o", "x", "--merge", "ties"), ["give --base", "fine-tuned from"]),
         (("fuse", "A", "B", "--data", "x", "--data=y"), ["--data is given twice"]),
         (("merge", "A", "B"), ["did you mean fuse?"]),
     ],

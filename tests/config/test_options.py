@@ -75,11 +75,11 @@ NAMED = ("support", "regularization", "match_on", "learning_rate", "augment")  #
         ({"samples": "20"}, ["samples", "valid integer", "'20'"]),
         ({"data": "d", "grow": 1}, ["grow", "greater than 1"]),
         ({"data": "d", "grow": 2.1}, ["grow", "less than or equal to 2"]),
-        ({"grow": 1.5}, ["grow", "give --data"]),
-        ({"samples": 500}, ["samples", "give --data"]),
-        ({"align": "flow", "flow": {"max_loss": 1.0}}, ["flow.max_loss", "give --data"]),
-        ({"align": "flow", "flow": {"tokens": "class"}}, ["flow.tokens", "give --data"]),
-        ({"align": "flow", "flow": {"values": "context"}}, ["flow.values", "give --data"]),
+        ({"grow": 1.5}, ["grow", "give data"]),
+        ({"samples": 500}, ["samples", "give data"]),
+        ({"align": "flow", "flow": {"max_loss": 1.0}}, ["flow.max_loss", "give data"]),
+        ({"align": "flow", "flow": {"tokens": "class"}}, ["flow.tokens", "give data"]),
+        ({"align": "flow", "flow": {"values": "context"}}, ["flow.values", "give data"]),
         ({"align": "flow", "flow": {"plan": "uniform", "cost": "cosine"}}, ["flow.cost", "uniform plan"]),
         ({"data": "d", "merge": "mean", "grow": 1.5}, ["grow", "not mean"]),
         ({"data": "d", "adapter_out": 2, "grow": 1.5}, ["grow", "adapter_out"]),
@@ -115,8 +115,8 @@ NAMED = ("support", "regularization", "match_on", "learning_rate", "augment")  #
         ({"weights": "0.2:x,1"}, ["weights: item 1", "should be a number", "0.2:x"]),
         ({"merge": "ties", "base": "c", "density": [0.5, 1.5]}, ["density", "1.5"]),
         ({"density": [0.5]}, ["density", "only merge ties, dare-linear, dare-ties take it"]),
-        ({"merge": "ties"}, ["merge: ties", "--base MODEL"]),
-        ({"task_scale": 2}, ["task_scale", "--base MODEL"]),
+        ({"merge": "ties"}, ["merge: ties", "give base"]),
+        ({"task_scale": 2}, ["task_scale", "with base"]),
         ({"base": "c"}, ["base: merge mean has no use for it"]),
         ({"merge": "ties", "align": "flow", "base": "c"}, ["base: align flow has no use for it"]),
         ({"base": "c", "merge": "ties", "basis": "common"}, ["basis", "aligned to the anchor"]),
@@ -155,6 +155,22 @@ def test_options_of_activations_are_refused_where_weights_are_matched(option: di
     make(Job, values)
 
 
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"teacher_weighting": "confidence", "merge": "mean"}, "it needs {}data, and {}merge least-squares"),
+        ({"head": "anchor", "merge": "learned", "data": "d"}, "with {}head anchor .* choose {}merge least-squares"),
+        ({"grow": 1.5}, "give {}data"),
+        ({"merge": "ties"}, "give {}base"),
+        ({"merge": "learned"}, "give {}data, or choose mean"),
+    ],
+)
+def test_advice_names_flags_on_the_command_line_only(values: dict[str, Any], words: str) -> None:
+    for labels, dashes in (({}, ""), ({"models": "MODELS"}, "--")):
+        with pytest.raises(ConfigError, match=" " + words.format(dashes, dashes)):
+            make(Job, values, labels)
+
+
 def test_what_is_written_may_lie_in_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     job = make(Job, {"output": "~/out", "cache": "~/cache", "maps": "~/maps.safetensors"})
@@ -173,6 +189,8 @@ def test_an_option_left_at_none_is_not_given() -> None:
 def test_weights_have_to_fit_the_models(weights: tuple[float, ...], models: int, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         make(Options, {"weights": weights}).normalized_weights(models)
+    with pytest.raises(ConfigError, match=r"^job.yaml, line 4: weights: "):
+        make(Options, {"weights": weights}).normalized_weights(models, {"weights": "job.yaml, line 4: weights"})
 
 
 @pytest.mark.parametrize("weights", [[3, 1], (0.3, 0.1), "3,1", " 0.75 , 0.25"])

@@ -195,5 +195,5 @@ def test_options_that_contradict_growth_are_refused(tmp_path: Path, options: dic
 
 def test_growth_needs_samples(tmp_path: Path) -> None:
     models = [saved(tmp_path / f"model {seed}", gpt2, seed) for seed in (1, 2)]
-    with pytest.raises(ConfigError, match="give --data"):
+    with pytest.raises(ConfigError, match="give data"):
         transfuse.fuse(models, grow=1.5)

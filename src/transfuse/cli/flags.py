@@ -14,6 +14,7 @@ from transfuse.cli.command import HelpAll
 from transfuse.cli.output import output_mode
 from transfuse.config.data_options import DataOptions
 from transfuse.config.fields import Memory, literal_values
+from transfuse.config.labels import MODELS
 
 FlagValues: TypeAlias = Mapping[str, Any]  # by parameter name; None: the flag is not set
 SHORT = {"output": "-o"}
@@ -74,7 +75,7 @@ def takes_options(
 def named_values(flags: FlagValues) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the options that are set, those of the flow nested, and the spelling of each in messages."""
     values: dict[str, Any] = {}
-    labels = {"models": "MODELS"}
+    labels = {"models": MODELS}
     for name, value in flags.items():
         if value in (None, (), []):
             continue
@@ -84,7 +85,7 @@ def named_values(flags: FlagValues) -> tuple[dict[str, Any], dict[str, str]]:
             labels[f"{FLOW}.{option}"] = _spelling(name)
         else:
             values[name] = value
-            labels[name] = _spelling(name)
+            labels.setdefault(name, _spelling(name))  # models are no flag
     return values, labels
 
 

@@ -13,6 +13,7 @@ from transfuse.cli.flags import FlagValues, named_values
 from transfuse.cli.targets import check_maps, check_name, check_paths
 from transfuse.config.finetune_options import FinetuneOptions, check_teacher_options
 from transfuse.config.job import Job
+from transfuse.config.labels import label
 from transfuse.config.literals import ALIGNMENTS, MERGE_METHODS
 from transfuse.config.make import make
 from transfuse.config.mergekit import is_mergekit, translate
@@ -54,14 +55,14 @@ def fuse_request(flags: FlagValues, config: Path | None) -> Job:
     job = _job(values, labels)
     if not job.output:
         raise ConfigError("no output given; say where to write with -o OUT")
-    job.normalized_weights(len(job.models))
+    job.normalized_weights(len(job.models), labels)
     if job.maps is not None:
         check_mapped(job, len(job.models), labels)
     _check_places(job, config)
     if job.push_to_hub is not None:
         from transfuse.checkpoint.push import check_push
 
-        check_push(job.push_to_hub, job.all_models(), label=labels.get("push_to_hub", "push_to_hub"))
+        check_push(job.push_to_hub, job.all_models(), label=label(labels, "push_to_hub"))
     if layers is not None:
         _check_layers(job.models, layers)
     return job
@@ -79,7 +80,7 @@ def carry_request(flags: FlagValues, keep: str | None, plans: bool = False) -> J
     """
     values, labels = named_values(flags)
     has_data = "data" in values
-    check_carry([*values, *(["keep"] if keep is not None else [])], has_data, labels | {"keep": "--keep"})
+    check_carry([*values, *(["keep"] if keep is not None else [])], has_data, labels)
     job = make(Job, {"merge": carry_merging(has_data)} | values, labels)
     check_read(values, labels, job.data, keep)
     if plans:

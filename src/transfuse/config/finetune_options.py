@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from transfuse.config.fields import Count, Finite, Fraction, Positive, option
+from transfuse.config.labels import Labels, refused
 from transfuse.config.literals import Augment, TeacherWeighting
 from transfuse.config.settings import Settings
-from transfuse.errors import ConfigError
 
 Decay = Literal["cosine", "linear", "constant"]
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -20,7 +20,7 @@ TEACHERS = "Teachers"
 RUN = "Computation"
 
 
-def check_teacher_options(names: Collection[str], teachers: Collection[object], labels: Mapping[str, str]) -> None:
+def check_teacher_options(names: Collection[str], teachers: Collection[object], labels: Labels) -> None:
     """Raise `ConfigError` for options that only have an effect with teachers.
 
     Args:
@@ -29,12 +29,10 @@ def check_teacher_options(names: Collection[str], teachers: Collection[object], 
     """
     for name in ("distill", "temperature", "teacher_weighting"):
         if name in names and not teachers:
-            raise ConfigError(
-                f"{labels.get(name, name)}: there is no teacher; give a teacher, or leave this option out"
-            )
+            raise refused(labels, name, "there is no teacher; give a teacher, or leave this option out")
     if "teacher_weighting" in names and len(teachers) < 2:
-        label = labels.get("teacher_weighting", "teacher_weighting")
-        raise ConfigError(f"{label}: there is only one teacher; give two or more, or leave this option out")
+        why = "there is only one teacher; give two or more, or leave this option out"
+        raise refused(labels, "teacher_weighting", why)
 
 
 class FinetuneOptions(Settings):
@@ -63,18 +61,14 @@ class FinetuneOptions(Settings):
     samples: Count | None = option(None, "Train on this many samples only.", "COUNT")
     device: str = option("auto", "auto: all GPUs, or the CPU if there is none.", "auto|cpu", RUN)
 
-    def check(self, labels: Mapping[str, str]) -> None:
+    def check(self, labels: Labels) -> None:
         """Raise `ConfigError` for a device that training cannot use, and for teachers or labels without an effect."""
         if self.distill == 0:
-            label = labels.get("distill", "distill")
-            raise ConfigError(
-                f"{label}: with 0, teachers have no effect; leave them and this option out, or give a larger share"
-            )
+            why = "with 0, teachers have no effect; leave them and this option out, or give a larger share"
+            raise refused(labels, "distill", why)
         if self.distill == 1 and self.label_smoothing:
-            label = labels.get("label_smoothing", "label_smoothing")
-            raise ConfigError(f"{label}: with distill 1, no labels are used; leave this option out")
+            why = "with distill 1, no labels are used; leave this option out"
+            raise refused(labels, "label_smoothing", why)
         if self.device not in ("auto", "cpu", "cuda"):
-            raise ConfigError(
-                f"{labels.get('device', 'device')}: training runs on cpu or on all visible GPUs, not on"
-                f" {self.device!r}; choose GPUs by CUDA_VISIBLE_DEVICES"
-            )
+            runs = f"training runs on cpu or on all visible GPUs, not on {self.device!r}"
+            raise refused(labels, "device", f"{runs}; choose GPUs by CUDA_VISIBLE_DEVICES")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from transfuse.config.data_options import Name
 from transfuse.config.fields import Place, Switch, option
+from transfuse.config.labels import Labels, refused
 from transfuse.config.options import Options
 from transfuse.config.settings import MemoryLimits
-from transfuse.errors import ConfigError
 
 
 class Job(Options, MemoryLimits):
@@ -58,11 +57,11 @@ class Job(Options, MemoryLimits):
     )
     private: Switch = option(False, "Make a new repository on the Hub private.", panel="Data and output")
 
-    def check(self, labels: Mapping[str, str]) -> None:
+    def check(self, labels: Labels) -> None:
         """Raise `ConfigError` for options that have no effect beside the others, or that lack data."""
         super().check(labels)
         if self.private and self.push_to_hub is None:
-            raise ConfigError(f"{labels.get('private', 'private')}: only push_to_hub takes it; name a repository")
+            raise refused(labels, "private", "only push_to_hub takes it; name a repository")
         self.check_base(self.base is not None, self.data is not None, labels)
         self.check_data(self.data is not None, labels)
 

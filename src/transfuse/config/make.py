@@ -5,13 +5,14 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from transfuse.config.labels import Labels, label
 from transfuse.config.messages import error_message
 from transfuse.errors import ConfigError
 
 Chosen = TypeVar("Chosen", bound=BaseModel)
 
 
-def make(kind: type[Chosen], values: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> Chosen:
+def make(kind: type[Chosen], values: Mapping[str, Any], labels: Labels | None = None) -> Chosen:
     """Build options of a kind from `values`.
 
     Args:
@@ -28,7 +29,7 @@ def make(kind: type[Chosen], values: Mapping[str, Any], labels: Mapping[str, str
     except ValidationError as error:
         first = error.errors()[0]
         name, fields, item = _located(kind, [str(part) for part in first["loc"]])
-        raise ConfigError(f"{labels.get(name, name)}:{item} {error_message(name, first, fields)}") from error
+        raise ConfigError(f"{label(labels, name)}:{item} {error_message(name, first, fields)}") from error
     chosen.check(labels)  # type: ignore[attr-defined]
     return chosen
 

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator
 from transfuse.base.counted import counted
 from transfuse.config.fields import Count, Finite, List, NotNegative, Positive, option
 from transfuse.config.flow_options import FlowOptions
+from transfuse.config.labels import Labels, refused
 from transfuse.config.layer_values import LayerValue, numbers, overall
 from transfuse.config.literals import (
     DENSITY,
@@ -37,7 +38,6 @@ from transfuse.config.literals import (
 )
 from transfuse.config.settings import Settings
 from transfuse.config.validation import check_base, check_data, check_together
-from transfuse.errors import ConfigError
 
 Growth = Annotated[Finite, Field(gt=1, le=2)]
 AUTO_MERGE = "learned"  # with samples
@@ -174,29 +174,30 @@ class Options(Settings):
     )
     flow: FlowOptions = FlowOptions()
 
-    def check(self, labels: Mapping[str, str]) -> None:
+    def check(self, labels: Labels) -> None:
         """Raise `ConfigError` for options that have no effect beside the others."""
         check_together(self, labels)
 
-    def normalized_weights(self, models: int) -> list[float]:
+    def normalized_weights(self, models: int, labels: Mapping[str, str] = {}) -> list[float]:
         """Return one weight per model, the mean over its layers, without its sign; they sum to one.
+
+        Args:
+            labels: how a message names each option.
 
         Raises:
             ConfigError: the number of weights, densities or models is wrong, or the weights are all zero.
         """
         weights = [1.0] * models if self.weights is None else [abs(overall(weight)) for weight in self.weights]
         if len(weights) != models:
-            raise ConfigError(
-                f"weights: {len(weights)} given for {counted(models, 'model')}; give one per model, the anchor's first"
-            )
+            given = f"{len(weights)} given for {counted(models, 'model')}"
+            raise refused(labels, "weights", f"{given}; give one per model, the anchor's first")
         if self.density is not None and len(self.density) not in (1, models):
-            raise ConfigError(
-                f"density: {len(self.density)} given for {counted(models, 'model')}; give one, or one per model"
-            )
+            given = f"{len(self.density)} given for {counted(models, 'model')}"
+            raise refused(labels, "density", f"{given}; give one, or one per model")
         if self.merge == "slerp" and models != 2:
-            raise ConfigError(f"merge: slerp takes two models, not {models}; give two, or choose mean")
+            raise refused(labels, "merge", f"slerp takes two models, not {models}; give two, or choose mean")
         if not 0 < sum(weights) < float("inf"):
-            raise ConfigError("weights: their sum must be positive and finite")
+            raise refused(labels, "weights", "their sum must be positive and finite")
         return [weight / sum(weights) for weight in weights]
 
     @field_validator("density", mode="before")
@@ -230,11 +231,11 @@ class Options(Settings):
         """Return the numbers that may change over the depth."""
         return LayerOptions(self.weights, self.density, self.task_scale, self.task_weights)
 
-    def check_base(self, base: bool, data: bool, labels: Mapping[str, str]) -> None:
+    def check_base(self, base: bool, data: bool, labels: Labels) -> None:
         """Raise `ConfigError` for options that need a base where there is none, or that have no use for it."""
         check_base(self, base, data, labels)
 
-    def check_data(self, data: bool, labels: Mapping[str, str]) -> None:
+    def check_data(self, data: bool, labels: Labels) -> None:
         """Raise `ConfigError` for options that need samples where there are none, or have no effect on them."""
         check_data(self, data, labels)
 

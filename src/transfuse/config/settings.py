@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from transfuse.config.data_options import DataOptions
 from transfuse.config.fields import Count, Memory, Switch, option
+from transfuse.config.labels import Labels
 from transfuse.config.literals import Dtype
 from transfuse.config.make import make
 from transfuse.errors import ConfigError
@@ -46,7 +46,7 @@ class Settings(DataOptions):
         """Return the name of a torch dtype or device. Other values stay as they are."""
         return str(value).removeprefix("torch.") if type(value).__module__ == "torch" else value
 
-    def check(self, labels: Mapping[str, str]) -> None:
+    def check(self, labels: Labels) -> None:
         """Raise `ConfigError` for options that contradict each other.
 
         Args:
@@ -95,7 +95,7 @@ class MemoryLimits(BaseModel):
     )
     max_device_memory: Memory | None = option(None, "Memory limit on the GPU, such as 20GB.", "SIZE", RUN)
 
-    def check(self, labels: Mapping[str, str]) -> None:
+    def check(self, labels: Labels) -> None:
         """Accept any two limits."""
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from os import PathLike
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from transfuse.config.fields import Count, Finite, Positive, option
+from transfuse.config.labels import Labels, label, refused, spelled
 from transfuse.config.literals import MINUTES, Dtype, Effort, LearningOptions
 from transfuse.config.settings import Settings
 from transfuse.config.validation import check_trains
@@ -85,28 +85,25 @@ class ShrinkOptions(Settings):
         TRAINING,
     )
 
-    def check(self, labels: Mapping[str, str]) -> None:
+    def check(self, labels: Labels) -> None:
         """Raise `ConfigError` unless the sizes are given in one way, and the length of the training too."""
         given = [name for name in (*SIZE_NAMES, "like", "ratio") if getattr(self, name) is not None]
         if not given:
             names = ["ratio", "like", *SIZE_NAMES]
-            ways = [f"--{name.replace('_', '-')}" for name in names] if labels.get("models") == "MODELS" else names
+            ways = [spelled(labels, name) for name in names]
             raise ConfigError(
                 f"no size given; say how small the model should be, with {', '.join(ways[:-1])} or {ways[-1]}"
             )
         for name in ("like", "ratio"):
             others = [other for other in given if other != name]
             if name in given and others:
-                other = others[0]
-                raise ConfigError(
-                    f"{labels.get(name, name)}: {labels.get(other, other)} says how small the model should be, too;"
-                    " give one of them"
-                )
+                why = f"{label(labels, others[0])} says how small the model should be, too; give one of them"
+                raise refused(labels, name, why)
         set_here = self.model_fields_set
         lengths = [name for name in ("steps", "minutes", "effort") if name in set_here and getattr(self, name)]
         if len(lengths) > 1:
-            first, other = (labels.get(name, name) for name in lengths[:2])
-            raise ConfigError(f"{other}: {first} already says how long to train; give one of them")
+            why = f"{label(labels, lengths[0])} already says how long to train; give one of them"
+            raise refused(labels, lengths[1], why)
         check_trains([] if self.learning_rate is None else ["learning_rate"], self.learning(), labels)
 
     def expert_count(self, experts: int | None) -> int | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import partial
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from transfuse.config.data_options import DataOptions, is_generated
 from transfuse.config.flow_options import FlowOptions
+from transfuse.config.labels import Labels, label, refused, spelled
 from transfuse.config.layer_values import numbers
 from transfuse.config.literals import (
     ALIGNMENTS,
@@ -21,7 +23,6 @@ from transfuse.config.literals import (
     LearningOptions,
 )
 from transfuse.config.synonyms import nearest
-from transfuse.errors import ConfigError
 
 NOT_CARRIED = (  # carrying chooses them itself, or has no use for them
     "weights",
@@ -41,14 +42,11 @@ if TYPE_CHECKING:
     from transfuse.config.options import Options
 
 
-def check_together(chosen: Options, labels: Mapping[str, str]) -> None:
+def check_together(chosen: Options, labels: Labels) -> None:
     """Raise `ConfigError` for options that have no effect beside the others."""
     given = {name for name in chosen.model_fields_set if getattr(chosen, name) is not None}
     given |= {f"flow.{name}" for name in chosen.flow.model_fields_set if getattr(chosen.flow, name) is not None}
-
-    def refuse(name: str, why: str) -> ConfigError:
-        return ConfigError(f"{labels.get(name, name)}: {why}")
-
+    refuse = partial(refused, labels)
     for name, why in unknown_methods(chosen).items():
         if chosen.spec is None and not entry_points(group=PLUGINS):  # else a file or a plugin may register it
             raise refuse(name, why)
@@ -69,7 +67,7 @@ def check_together(chosen: Options, labels: Mapping[str, str]) -> None:
     for name in sorted(given & {"effort", "minutes"}):
         other = next((each for each in ("steps", "minutes") if each in given and each != name), None)
         if other:
-            raise refuse(name, f"{labels.get(other, other)} already says how long to train; give one of them")
+            raise refuse(name, f"{label(labels, other)} already says how long to train; give one of them")
     if chosen.align != "learned":  # maps are trained with any effort
         check_trains(given, chosen.learning(), labels)
     for name in sorted(given & {"flow.regularization", "flow.support"}):
@@ -111,15 +109,14 @@ def sums_task_vectors(chosen: Options) -> bool:
     return summed and chosen.merge in NEED_BASE
 
 
-def check_trains(given: Collection[str], learning: LearningOptions, labels: Mapping[str, str]) -> None:
+def check_trains(given: Collection[str], learning: LearningOptions, labels: Labels) -> None:
     """Raise `ConfigError` for options of training steps where there are none."""
     for name in ("learning_rate", "augment"):
         if name in given and not learning.trains:
-            label = labels.get(name, name)
-            raise ConfigError(f"{label}: effort quick does not train; leave it out, or choose another effort")
+            raise refused(labels, name, "effort quick does not train; leave it out, or choose another effort")
 
 
-def check_carry(given: Collection[str], data: bool, labels: Mapping[str, str]) -> None:
+def check_carry(given: Collection[str], data: bool, labels: Labels) -> None:
     """Raise `ConfigError` for options that carrying a fine-tune does not take, or that need samples.
 
     Args:
@@ -127,23 +124,22 @@ def check_carry(given: Collection[str], data: bool, labels: Mapping[str, str]) -
         data: whether there are samples of the task.
     """
     for name in given:
-        label = labels.get(name, name)
         if name in NOT_CARRIED:
-            raise ConfigError(f"{label}: carrying takes no such option; leave it out")
+            raise refused(labels, name, "carrying takes no such option; leave it out")
         if not data and name in ("keep", "effort", *LEARNING):
-            needs = "only layers that are fitted to samples take it"
-            raise ConfigError(f"{label}: {needs}; give {labels.get('data', '--data')}, too, or leave it out")
+            advice = f"give {spelled(labels, 'data')}, too, or leave it out"
+            raise refused(labels, name, f"only layers that are fitted to samples take it; {advice}")
 
 
-def check_mapped(chosen: Options, models: int, labels: Mapping[str, str]) -> None:
+def check_mapped(chosen: Options, models: int, labels: Labels) -> None:
     """Raise `ConfigError` unless the maps between models can be written, which are those of one pair."""
-    label = labels.get("maps", "maps")
+    refuse = partial(refused, labels, "maps")
     if chosen.align != "exact":
-        raise ConfigError(f"{label}: only align exact has maps between saved models; leave it out, or choose exact")
+        raise refuse("only align exact has maps between saved models; leave it out, or choose exact")
     if models != 2:
-        raise ConfigError(f"{label}: maps lead from one model to another; give two models, or leave it out")
+        raise refuse("maps lead from one model to another; give two models, or leave it out")
     if chosen.basis == "common":
-        raise ConfigError(f"{label}: maps lead to the anchor, not to a common basis; leave basis out")
+        raise refuse("maps lead to the anchor, not to a common basis; leave basis out")
 
 
 def carry_merging(data: bool) -> str:
@@ -163,22 +159,20 @@ def unknown_methods(chosen: Options) -> dict[str, str]:
     return unknown
 
 
-def check_base(chosen: Options, base: bool, data: bool, labels: Mapping[str, str]) -> None:
+def check_base(chosen: Options, base: bool, data: bool, labels: Labels) -> None:
     """Raise `ConfigError` for options that need a base model where there is none, or that have no use for it."""
     methods = ", ".join(sorted(NEED_BASE))
-
-    def refuse(name: str, why: str) -> ConfigError:
-        return ConfigError(f"{labels.get(name, name)}: {why}")
-
+    refuse = partial(refused, labels)
+    base_flag = spelled(labels, "base")
     if not base:
         if chosen.merge in NEED_BASE:
             raise refuse(
                 "merge",
-                f"{chosen.merge} merges differences from a base model; give --base MODEL, the model that all of these"
+                f"{chosen.merge} merges differences from a base model; give {base_flag}, the model that all of these"
                 " were fine-tuned from, or choose mean or slerp, which need none",
             )
         for name in sorted(chosen.model_fields_set & {"task_scale", "task_weights"}):
-            raise refuse(name, f"only merge {methods} take it; leave it out, or choose one, with --base MODEL")
+            raise refuse(name, f"only merge {methods} take it; leave it out, or choose one, with {base_flag}")
         return
     if (method := chosen.merging(data)) not in NEED_BASE | {"learned"}:
         raise refuse("base", f"merge {method} has no use for it; leave it out, or choose merge {methods}")
@@ -189,7 +183,7 @@ def check_base(chosen: Options, base: bool, data: bool, labels: Mapping[str, str
     if chosen.basis == "common":
         raise refuse("basis", "with a base, models are aligned to the anchor; leave basis out")
     if chosen.vocab != "same":
-        raise refuse("vocab", "models merged with --base need one vocabulary; leave vocab or base out")
+        raise refuse("vocab", f"models merged with {base_flag} need one vocabulary; leave vocab or base out")
 
 
 def fewest_models(merge: str, base: bool) -> int:
@@ -197,7 +191,7 @@ def fewest_models(merge: str, base: bool) -> int:
     return 1 if base and merge in NEED_BASE else 2
 
 
-def check_read(values: Mapping[str, Any], labels: Mapping[str, str], *sources: Any) -> None:
+def check_read(values: Mapping[str, Any], labels: Labels, *sources: Any) -> None:
     """Raise `ConfigError` for options of reading samples where models generate all. Generated texts are cut too.
 
     Args:
@@ -208,59 +202,51 @@ def check_read(values: Mapping[str, Any], labels: Mapping[str, str], *sources: A
         return
     for name in DataOptions.model_fields:
         if name not in ("block_size", "stride") and values.get(name) not in (None, False):
-            label = labels.get(name, name)
-            raise ConfigError(f"{label}: it says what to read, but data generated reads nothing; leave it out")
+            raise refused(labels, name, "it says what to read, but data generated reads nothing; leave it out")
 
 
-def check_data(chosen: Options, data: bool, labels: Mapping[str, str]) -> None:
+def check_data(chosen: Options, data: bool, labels: Labels) -> None:
     """Raise `ConfigError` for options that need samples where there are none, or have no effect on them."""
-
-    def needs_samples(name: str, other: str) -> ConfigError:
-        label = labels.get(name, name)
-        return ConfigError(f"{label}: {getattr(chosen, name)} needs samples; give data, or choose {other}")
-
+    refuse = partial(refused, labels)
+    data_flag, merge_flag, align_flag = (spelled(labels, name) for name in ("data", "merge", "align"))
     asks_parents = chosen.align == "learned" and chosen.objective == "parents"
     if "teacher_weighting" in chosen.model_fields_set and chosen.merging(data) == "mean" and not asks_parents:
-        raise ConfigError(
-            f"{labels.get('teacher_weighting', 'teacher_weighting')}: it has no effect here; it needs --data, and"
-            " --merge least-squares or learned, or --align learned; leave it out, or give these"
+        raise refuse(
+            "teacher_weighting",
+            f"it has no effect here; it needs {data_flag}, and {merge_flag} least-squares or learned, or {align_flag}"
+            " learned; leave it out, or give these",
         )
     if chosen.head == "anchor" and "learned" in (chosen.merge, chosen.align):
-        raise ConfigError(
-            "head: training follows the predictions of all parents, and with --head anchor the others have none; choose"
-            " --merge least-squares or mean"
+        raise refuse(
+            "head",
+            f"training follows the predictions of all parents, and with {spelled(labels, 'head')} anchor the others"
+            f" have none; choose {merge_flag} least-squares or mean",
         )
     method = chosen.merging(data)
     if chosen.grow is not None and not data:
-        raise ConfigError(f"{labels.get('grow', 'grow')}: samples decide which units the result has; give --data")
+        raise refuse("grow", f"samples decide which units the result has; give {data_flag}")
     if chosen.grow is not None and method not in ("least-squares", "learned"):
-        raise ConfigError(
-            f"{labels.get('grow', 'grow')}: only merge least-squares and learned take it, not {method}; choose one, or"
-            " leave grow out"
-        )
+        why = f"only merge least-squares and learned take it, not {method}; choose one, or leave grow out"
+        raise refuse("grow", why)
     if chosen.layers().varies and method in ("least-squares", "learned"):
-        raise ConfigError(
-            f"{labels.get('weights', 'weights')}: merge {method} takes one weight per model, not one per layer; give"
-            " numbers, or choose merge mean"
-        )
+        why = f"merge {method} takes one weight per model, not one per layer; give numbers, or choose merge mean"
+        raise refuse("weights", why)
     if data:
         return
     for name in (*DataOptions.model_fields, "samples"):
         if getattr(chosen, name) not in (None, False):
-            raise ConfigError(f"{labels.get(name, name)}: it says what to read; give --data, or leave it out")
+            raise refuse(name, f"it says what to read; give {data_flag}, or leave it out")
     for name in ("max_loss", "tokens", "transform", "values"):
         if getattr(chosen.flow, name) != FlowOptions.model_fields[name].default:
-            label = labels.get(f"flow.{name}", f"flow.{name}")
-            raise ConfigError(f"{label}: without samples, weights are matched; give --data, or leave it out")
+            advice = f"give {data_flag}, or leave it out"
+            raise refuse(f"flow.{name}", f"without samples, weights are matched; {advice}")
     if MERGE_METHODS.get(chosen.merge):
-        raise needs_samples("merge", "mean")
+        raise refuse("merge", f"{chosen.merge} needs samples; give {data_flag}, or choose mean")
     for name in sorted(chosen.model_fields_set & {*LEARNING, "effort"}) if chosen.align != "learned" else ():
         if getattr(chosen, name) is not None:
-            label = labels.get(name, name)
-            raise ConfigError(
-                f"{label}: only align learned and merge learned take it, and these need samples; give data"
-            )
+            why = f"only align learned and merge learned take it, and these need samples; give {data_flag}"
+            raise refuse(name, why)
     if chosen.align == "learned":
-        raise needs_samples("align", "exact")
+        raise refuse("align", f"{chosen.align} needs samples; give {data_flag}, or choose exact")
     if chosen.align != "none" and chosen.match_on in ("activations", "both"):
-        raise needs_samples("match_on", "weights")
+        raise refuse("match_on", f"{chosen.match_on} needs samples; give {data_flag}, or choose weights")

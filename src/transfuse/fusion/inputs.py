@@ -221,9 +221,16 @@ def _streamed(paths: Sequence[str], unloaded: UnloadedModels[Options], spill: Te
     origins = tuple(_origin(path, model) for path, model in zip(paths, empty, strict=True))
     needed = estimate.streamed_bytes if spill is None else mapped_bytes(estimate)
     borrowed = [frozenset[str]()] * len(rows)
-    correlation = unloaded.correlation
     return Inputs(
-        empty, networks, borrowed, rows, origins, True, estimate.loaded_bytes, needed, base_correlation=correlation
+        models=empty,
+        networks=networks,
+        borrowed=borrowed,
+        rows=rows,
+        origins=origins,
+        streamed=True,
+        loaded_bytes=estimate.loaded_bytes,
+        needed_bytes=needed,
+        base_correlation=unloaded.correlation,
     )
 
 
