@@ -9,7 +9,10 @@ KEPT_HEAD = {
     " other heads, other classes, or none."
 }
 
-FUSE = {"max_memory": "Memory limit of the process, such as 8GB. Larger models are streamed, if possible."}
+FUSE = {
+    "max_memory": "Memory limit of the process, such as 8GB. Larger models are streamed, if possible.",
+    "effort": "How long training may take: quick takes the best start without training; normal, 5 minutes; high, 30.",
+}
 
 PLAN = {"data": "Samples that the fusion would read. One of them is prepared, and no model is run."}
 
@@ -52,7 +55,11 @@ LANDSCAPE = KEPT_HEAD | {
     "samples": "Samples that units are matched on (with --match-on activations or both). Default: 2000.",
 }
 
-SHRINK = {"report": "Write OUT/report.html too, measured on the test split of DATA (at most 2000 samples)."}
+SHRINK = {
+    "report": "Write OUT/report.html too, measured on the test split of DATA (at most 2000 samples).",
+    "effort": "How long the smaller model is trained to do what MODEL does: quick fits layers and does not train;"
+    " normal, 5 minutes; high, 30.",
+}
 
 REPORT = {"cache": "The --cache of the fusion, if it had one: maps that are kept there are not computed again."}
 

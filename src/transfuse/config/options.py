@@ -1,7 +1,7 @@
 """How models are fused: options, checked, from keyword arguments, flags, or a strict YAML file with the same names.
 
-Every option of a fusion is declared once: here, or in settings.py, data_options.py, flow_options.py or job.py. Nothing
-imports torch before it has to, so that a mistyped option is reported at once.
+Every option of a fusion is declared once: here, or in training_length.py, settings.py, data_options.py, flow_options.py
+or job.py. Nothing imports torch before it has to, so that a mistyped option is reported at once.
 """
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ from transfuse.config.literals import (
     DENSITY,
     EXACT,
     LEARNING,
-    MINUTES,
     Basis,
     Dtype,
-    Effort,
     Groups,
     Head,
     LayerOptions,
@@ -36,15 +34,15 @@ from transfuse.config.literals import (
     Variation,
     Vocabulary,
 )
-from transfuse.config.settings import Settings
+from transfuse.config.training_length import TRAINING, TrainingLength
 from transfuse.config.validation import check_base, check_data, check_together
 
 Growth = Annotated[Finite, Field(gt=1, le=2)]
 AUTO_MERGE = "learned"  # with samples
-ALIGNMENT, TRAINING = "Alignment", "Training of maps or weights (learned)"
+ALIGNMENT = "Alignment"
 
 
-class Options(Settings):
+class Options(TrainingLength):
     """How models are fused."""
 
     align: str = option(
@@ -147,25 +145,6 @@ class Options(Settings):
     objective: Objective = option(
         LearningOptions.objective, "Target: the parents' mean prediction, or the labels.", panel=TRAINING
     )
-    effort: Effort = option(
-        "normal",
-        "How long training may take: quick takes the best start without training; normal, 5 minutes; high, 30.",
-        panel=TRAINING,
-    )
-    minutes: Positive | None = option(
-        None,
-        "How long training may take, in minutes. It ends earlier if held-out samples stop improving.",
-        "NUMBER",
-        TRAINING,
-    )
-    steps: Count | None = option(None, "Number of training steps, instead of a time.", "COUNT", TRAINING)
-    learning_rate: Positive | None = option(
-        None,
-        "Initial learning rate, relative to the size of the weights. Default: 0.02 for the weights of models of texts,"
-        " else 0.01.",
-        "NUMBER",
-        TRAINING,
-    )
     augment: Variation = option(
         LearningOptions.augment,
         "Changes of the training samples. auto: variants that the parents predict too: images are shifted and mixed in"
@@ -259,4 +238,4 @@ class Options(Settings):
     def learning(self) -> LearningOptions:
         """Return the options of training."""
         given = self.model_dump(include={*LEARNING} - {"minutes"})
-        return LearningOptions(**given, minutes=MINUTES[self.effort] if self.minutes is None else self.minutes)
+        return LearningOptions(**given, minutes=self.learning_minutes())

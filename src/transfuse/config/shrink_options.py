@@ -9,12 +9,12 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from transfuse.config.fields import Count, Finite, Positive, option
 from transfuse.config.labels import Labels, label, refused, spelled
-from transfuse.config.literals import MINUTES, Dtype, Effort, LearningOptions
-from transfuse.config.settings import Settings
+from transfuse.config.literals import Dtype, LearningOptions
+from transfuse.config.training_length import TrainingLength
 from transfuse.config.validation import check_trains
 from transfuse.errors import ConfigError
 
-SIZES, TRAINING = "Sizes", "Training"
+SIZES = "Sizes"
 SIZE_NAMES = ("hidden_size", "layers", "intermediate_size", "heads", "kv_heads", "experts")
 Ratio = Annotated[Finite, Field(gt=0, lt=1)]
 
@@ -35,7 +35,7 @@ def _path(value: object) -> object:
     return str(value)
 
 
-class ShrinkOptions(Settings):
+class ShrinkOptions(TrainingLength):
     """How a model is made smaller."""
 
     hidden_size: Count | None = option(None, "Width of the residual stream.", "NUMBER", SIZES)
@@ -65,25 +65,6 @@ class ShrinkOptions(Settings):
         "Data and output",
     )
     dtype: Dtype = option("auto", "Precision of the written weights. auto: that of MODEL.", panel="Data and output")
-    effort: Effort = option(
-        "normal",
-        "How long the smaller model is trained to do what MODEL does: quick fits layers and does not train; normal, 5"
-        " minutes; high, 30.",
-        panel=TRAINING,
-    )
-    minutes: Positive | None = option(
-        None,
-        "How long training may take, in minutes. It ends earlier if held-out samples stop improving.",
-        "NUMBER",
-        TRAINING,
-    )
-    steps: Count | None = option(None, "Number of training steps, instead of a time.", "COUNT", TRAINING)
-    learning_rate: Positive | None = option(
-        None,
-        "Initial learning rate, relative to the size of the weights. Default: 0.02 for models of texts, else 0.01.",
-        "NUMBER",
-        TRAINING,
-    )
 
     def check(self, labels: Labels) -> None:
         """Raise `ConfigError` unless the sizes are given in one way, and the length of the training too."""
@@ -99,11 +80,7 @@ class ShrinkOptions(Settings):
             if name in given and others:
                 why = f"{label(labels, others[0])} says how small the model should be, too; give one of them"
                 raise refused(labels, name, why)
-        set_here = self.model_fields_set
-        lengths = [name for name in ("steps", "minutes", "effort") if name in set_here and getattr(self, name)]
-        if len(lengths) > 1:
-            why = f"{label(labels, lengths[0])} already says how long to train; give one of them"
-            raise refused(labels, lengths[1], why)
+        self.check_length(labels)
         check_trains([] if self.learning_rate is None else ["learning_rate"], self.learning(), labels)
 
     def expert_count(self, experts: int | None) -> int | None:
@@ -135,5 +112,4 @@ class ShrinkOptions(Settings):
 
     def learning(self) -> LearningOptions:
         """Return the options of training."""
-        minutes = MINUTES[self.effort] if self.minutes is None else self.minutes
-        return LearningOptions(steps=self.steps, minutes=minutes, learning_rate=self.learning_rate)
+        return LearningOptions(steps=self.steps, minutes=self.learning_minutes(), learning_rate=self.learning_rate)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from transfuse.config.data_options import DataOptions, is_generated
 from transfuse.config.flow_options import FlowOptions
-from transfuse.config.labels import Labels, label, refused, spelled
+from transfuse.config.labels import Labels, refused, spelled
 from transfuse.config.layer_values import numbers
 from transfuse.config.literals import (
     ALIGNMENTS,
@@ -64,10 +64,7 @@ def check_together(chosen: Options, labels: Labels) -> None:
         if name in ("effort", "minutes") and (method := chosen.merging(True)) != "learned":
             why = f"maps are trained for a number of steps, and merge {method} trains no weights; give steps instead"
             raise refuse(name, why)
-    for name in sorted(given & {"effort", "minutes"}):
-        other = next((each for each in ("steps", "minutes") if each in given and each != name), None)
-        if other:
-            raise refuse(name, f"{label(labels, other)} already says how long to train; give one of them")
+    chosen.check_length(labels)
     if chosen.align != "learned":  # maps are trained with any effort
         check_trains(given, chosen.learning(), labels)
     for name in sorted(given & {"flow.regularization", "flow.support"}):
