@@ -7,13 +7,17 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from transfuse.base.budget import check_sample, samples_at_once
+from transfuse.base.progress import Progress, silent
 from transfuse.checkpoint.load import Model
 from transfuse.config.settings import Settings
+from transfuse.data.blocks import in_blocks
 from transfuse.data.lazy_batches import LazyBatches
+from transfuse.data.load import open_samples
 from transfuse.data.measured_tasks import labeled_task
 from transfuse.data.processor_settings import differing_settings
 from transfuse.data.processors import model_preparer, model_processor
 from transfuse.data.samples import Samples
+from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import Task, task
 
 
@@ -32,6 +36,37 @@ def prepare(
     check_sample(model, example)
     count = samples_at_once(model, example, options.batch_size)
     return replace(samples.lazy_batches(preparer, count), device=model.device)
+
+
+def open_calibration(data: Any, model: PreTrainedModel, options: Settings) -> Samples:
+    """Return calibration samples as a model reads them.
+
+    Args:
+        data: where the samples are, as `open_samples` takes it.
+
+    Raises:
+        DataError: the samples cannot be read, or not by the model.
+    """
+    return readable(open_samples(data, options, CALIBRATION), model)
+
+
+def draw(
+    samples: Samples,
+    count: int,
+    model: PreTrainedModel,
+    source: Model,
+    options: Settings,
+    processor: Any = None,
+    progress: Progress = silent,
+) -> Samples:
+    """Return at most `count` samples at random, of which long texts were cut into blocks.
+
+    Args:
+        source: as for `prepare`.
+        progress: is told about texts that were cut.
+    """
+    samples = in_blocks(samples.take(count, options.seed), model, source, processor, options, progress)
+    return samples.take(count, options.seed)
 
 
 def prepare_alike(kind: Task, *checkpoints: tuple[str | Path, PreTrainedModel]) -> bool:

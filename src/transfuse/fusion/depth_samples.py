@@ -17,11 +17,8 @@ from transfuse.base.progress import Progress, silent
 from transfuse.checkpoint.load import Model, model_names
 from transfuse.config.data_options import is_generated
 from transfuse.config.options import Options
-from transfuse.data.blocks import in_blocks
 from transfuse.data.generation import given_or_generated
-from transfuse.data.load import open_samples
-from transfuse.data.prepare import prepare, readable
-from transfuse.data.splits import CALIBRATION
+from transfuse.data.prepare import draw, open_calibration, prepare
 from transfuse.fusion.calibration import sample_budget
 from transfuse.fusion.stream_similarity import stream_similarity
 
@@ -86,8 +83,7 @@ class DepthSamples:
             source: a model as it was given, whose processor prepares the samples unless `processor` is given.
         """
         options = self.options
-        samples = readable(open_samples(data, options, CALIBRATION), model).take(count, options.seed)
-        samples = in_blocks(samples, model, source, processor, options).take(count, options.seed)
+        samples = draw(open_calibration(data, model, options), count, model, source, options, processor)
         return prepare(samples, model, source, options, processor)
 
 

@@ -10,15 +10,12 @@ from transfuse.base.batch import IGNORED_LABEL, VALIDATION_EVERY, batch_bytes, i
 from transfuse.base.budget import samples_at_once, tokens_per_sample
 from transfuse.config.data_options import is_generated
 from transfuse.config.options import Options
-from transfuse.data.blocks import in_blocks
 from transfuse.data.columns import raw_values
 from transfuse.data.conversations import text_length
 from transfuse.data.generation import placeholder_samples
-from transfuse.data.load import open_samples
-from transfuse.data.prepare import readable
+from transfuse.data.prepare import draw, open_calibration, readable
 from transfuse.data.processors import model_preparer
 from transfuse.data.samples import Samples
-from transfuse.data.splits import CALIBRATION
 from transfuse.fusion.calibration import reads_samples, resolve_match_on, sample_budget
 
 
@@ -91,13 +88,9 @@ def sample_sizes(
     if data is None or not reads_samples(options, resolve_match_on(options, data)):
         return None
     budget = sample_budget(options)
-    if is_generated(data):
-        samples = placeholder_samples(budget, model)
-    else:
-        samples = readable(open_samples(data, options, CALIBRATION), model)
-    count = budget.drawn(samples, model)
-    drawn = in_blocks(samples.take(count, options.seed), model, source, processor, options)
-    drawn = readable(drawn.take(count, options.seed), model)
+    generated = is_generated(data)
+    samples = placeholder_samples(budget, model) if generated else open_calibration(data, model, options)
+    drawn = readable(draw(samples, budget.drawn(samples, model), model, source, options, processor), model)
     example = model_preparer(source, model, processor)(drawn.inputs([drawn.longest_index()]))
     tokens = tokens_per_sample(model.config, example)
     mean_tokens = tokens * _mean_share(drawn)

@@ -8,13 +8,10 @@ from transfuse.base.batch import Batch
 from transfuse.base.progress import Progress
 from transfuse.checkpoint.load import Model
 from transfuse.config.shrink_options import ShrinkOptions
-from transfuse.data.blocks import in_blocks
 from transfuse.data.generation import given_or_generated
-from transfuse.data.load import open_samples
-from transfuse.data.prepare import prepare, readable
+from transfuse.data.prepare import draw, open_calibration, prepare
 from transfuse.data.sample_budget import SampleBudget
 from transfuse.data.samples import Samples
-from transfuse.data.splits import CALIBRATION
 
 
 def read_samples(
@@ -30,8 +27,7 @@ def read_samples(
     learning = options.learning() if options.samples is None else None
     budget = SampleBudget(options.sample_count(), learning, options.torch_device(), weighs_images=False)
     data = given_or_generated(data, [model], source, processor, budget, options.seed, progress)
-    samples = readable(open_samples(data, options, CALIBRATION), model)
-    count = budget.drawn(samples, model)
-    samples = in_blocks(samples.take(count, options.seed), model, source, processor, options, progress)
-    batches = prepare(samples.take(count, options.seed), model, source, options, processor)
+    samples = open_calibration(data, model, options)
+    samples = draw(samples, budget.drawn(samples, model), model, source, options, processor, progress)
+    batches = prepare(samples, model, source, options, processor)
     return samples, budget.first(batches, model)
