@@ -12,7 +12,7 @@ from transfuse.alignment.transform import transform_all
 from transfuse.base.batch import cast
 from transfuse.errors import ConfigError
 from transfuse.fusion.fuse import fuse
-from transfuse.merging import layerwise
+from transfuse.merging import reader_rows
 from transfuse.merging.layer_groups import selectable_units, stages
 from transfuse.merging.least_squares import least_squares
 from transfuse.merging.mean import mean
@@ -155,12 +155,12 @@ def test_heads_that_share_a_bias_with_other_layers_cannot_be_chosen():
 
 
 @pytest.mark.parametrize("name", ["ViTForImageClassification", "GPT2LMHeadModel", "LlamaForCausalLM"])
-@pytest.mark.parametrize("rows", [layerwise.ROWS_PER_CANDIDATE, 0.5])
+@pytest.mark.parametrize("rows", [reader_rows.ROWS_PER_CANDIDATE, 0.5])
 def test_of_two_copies_that_are_not_aligned_units_are_taken_instead_of_means(monkeypatch, name, rows):
     """Hidden units and heads of one model, in another order: their means are nothing, either's own are the model. Few
     of many rows tell, too."""
-    monkeypatch.setattr(layerwise, "ROWS_PER_CANDIDATE", rows)
-    monkeypatch.setattr(layerwise, "MAX_PRODUCTS", 0)
+    monkeypatch.setattr(reader_rows, "ROWS_PER_CANDIDATE", rows)
+    monkeypatch.setattr(reader_rows, "MAX_PRODUCTS", 0)
     case = next(case for case in CASES if case.name == name)
     model = network(case.build(1), CPU)
     spec = symmetric(model.spec)

@@ -12,10 +12,9 @@ from transfuse.fusion.plan_parts import MemoryParts, MemoryStage, large_blocks
 from transfuse.fusion.plan_samples import SampleSizes
 from transfuse.fusion.plan_shape import ModelShape
 from transfuse.merging.head_problem import ITERATIONS
-from transfuse.merging.layerwise import MAX_PRODUCTS, ROWS_PER_CANDIDATE, VALIDATION_SHARE
 from transfuse.merging.least_squares import MAX_CANDIDATE_INPUTS, ROWS_PER_INPUT
 from transfuse.merging.output_head import MAX_SCORES, RIDGE_PENALTIES
-from transfuse.merging.reader_rows import BLOCK_ROWS
+from transfuse.merging.reader_rows import BLOCK_ROWS, VALIDATION_SHARE, row_count
 
 GRADIENT_LOGITS = 4  # logits, their joined copy, their gradient, and the cumulative probabilities for drawing classes
 SELECTION_SQUARES = 2  # squares of all candidates: their moments, and those of the selected ones or their factor
@@ -89,9 +88,7 @@ class FittingMemory:
         """Return the memory of selecting hidden units among those of all parents."""
         shape = self.shape
         row_bytes = FLOAT_BYTES * (self.candidates + shape.hidden + shape.width)
-        wanted = max(ROWS_PER_CANDIDATE * self.candidates, MAX_PRODUCTS / self.candidates**2)
-        wanted = min(wanted, cache_bytes("block outputs") / (FLOAT_BYTES * self.candidates))
-        validation = min(VALIDATION_SHARE * wanted, self._fitted_tokens / VALIDATION_EVERY)
+        validation = min(row_count(self.candidates, VALIDATION_SHARE), self._fitted_tokens / VALIDATION_EVERY)
         block = min(BLOCK_ROWS + self._batch_tokens, self._fitted_tokens)
         square = FLOAT64_BYTES * self.candidates**2
         collecting = 3 * square // 2 + 2 * block * row_bytes  # sums in double and products in single precision

@@ -12,22 +12,18 @@ from transfuse.activations.hook_points import HookPoint
 from transfuse.activations.prefix_cache import PrefixCache
 from transfuse.activations.token_importance import PositionWeights
 from transfuse.base.batch import Batch, row_positions
-from transfuse.base.budget import FLOAT_BYTES, cache_bytes, token_count
-from transfuse.base.distributed import process_group
+from transfuse.base.budget import token_count
 from transfuse.distillation.teacher_weighting import Shares, weighted_rows
 from transfuse.merging.gram import GramMatrix, accumulate, gram_matrix, importance_sample, sum_over_processes
 from transfuse.merging.kept_units import chosen_units, cut_units
 from transfuse.merging.layer_groups import SelectableUnits, Stage
 from transfuse.merging.layers import Modules, copy_states, fit_layer, load_states, matches_targets, submodules
-from transfuse.merging.reader_rows import ReaderRows, reader_moments
+from transfuse.merging.reader_rows import VALIDATION_SHARE, ReaderRows, reader_moments, row_count
 from transfuse.merging.split import Fit, Split
 from transfuse.merging.unit_selection import Parameters, assemble, select_units
 from transfuse.network.operations import Linear
 from transfuse.network.precision import compute_dtype
 
-ROWS_PER_CANDIDATE = 4  # rows that units are selected by, per candidate input, if there are so many
-MAX_PRODUCTS = 1e10  # multiplications of all candidates; more rows are used as long as these suffice
-VALIDATION_SHARE = 1 / 4  # rows that a selection is validated on, relative to those it is made from
 MIN_DRAWN = 1 / 2  # smallest share of the rows of a batch that is drawn; fewer batches are run instead
 
 
@@ -168,8 +164,7 @@ class LayerwiseFit:
         """
         inputs = HookPoint(units.reader.name, "input", units.reader.reads[0])
         candidates = units.inputs.numel() * (len(states) - first)
-        rows = share * max(ROWS_PER_CANDIDATE * candidates, MAX_PRODUCTS / candidates**2) / process_group().count
-        rows = min(rows, cache_bytes("block outputs") / (FLOAT_BYTES * candidates))
+        rows = row_count(candidates, share)
         batches = split.first(partial(token_count, self.models[0].model.config), rows / MIN_DRAWN).batches
         for seed, (batch, shares) in enumerate(zip(batches, split.shares, strict=False)):
             by_option: list[Tensor] = []

@@ -10,8 +10,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from transfuse.base.budget import FLOAT_BYTES, cache_bytes
+from transfuse.base.distributed import process_group
 from transfuse.merging.gram import GramMatrix, accumulate, gram_matrix, sum_over_processes
 
+ROWS_PER_CANDIDATE = 4  # rows that units are selected by, per candidate input, if there are so many
+MAX_PRODUCTS = 1e10  # multiplications of all candidates; more rows are used as long as these suffice
+VALIDATION_SHARE = 1 / 4  # rows that a selection is validated on, relative to those it is made from
 BLOCK_ROWS = 4096  # rows whose products are computed together
 
 GramPair = tuple[GramMatrix, GramMatrix]  # of the means, and of all candidates side by side
@@ -65,6 +70,17 @@ class ReaderRows:
 
     def _square(self, values: Float[Tensor, "row writes"]) -> Float[Tensor, ""]:
         return self.weights.double() @ torch.linalg.vector_norm(values, dim=1).double().square()
+
+
+def row_count(candidates: int, share: float) -> float:
+    """Return how many rows a process collects, if there are so many.
+
+    Args:
+        candidates: the number of inputs that units are selected from.
+        share: the share of the usual number of rows, such as `VALIDATION_SHARE`.
+    """
+    rows = share * max(ROWS_PER_CANDIDATE * candidates, MAX_PRODUCTS / candidates**2) / process_group().count
+    return min(rows, cache_bytes("block outputs") / (FLOAT_BYTES * candidates))
 
 
 def reader_moments(batches: Iterable[ReaderRows]) -> GramPair:
