@@ -2,9 +2,9 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from transformers import PreTrainedModel
@@ -20,6 +20,7 @@ from transfuse.checkpoint.companions import CARD
 from transfuse.checkpoint.hub_names import hub_name
 from transfuse.checkpoint.lazy_tensors import stored_tensors
 from transfuse.checkpoint.load import Model, adapter_base, load_model, local_directory
+from transfuse.config.options import Options
 from transfuse.network.precision import as_dtype, compute_dtype
 
 CPU = torch.device("cpu")
@@ -42,10 +43,22 @@ class AdapterBase:
     batches: Sequence[Batch] = ()
     device: torch.device = CPU
 
-    def check(self) -> None:
-        """Raise `ConfigError` if no adapter can be written for this model."""
-        adapter_layout(self.model, ())
-        check_shapes(self._tensors(), self.model.state_dict())
+    @classmethod
+    def of(cls, source: Model, model: PreTrainedModel, options: Options) -> Self:
+        """Return the model that an adapter would change.
+
+        Raises:
+            ConfigError: an adapter is asked for, and none can be written for this model.
+        """
+        base = cls(source, model, device=options.torch_device())
+        if options.adapter_out is not None:
+            adapter_layout(model, ())
+            check_shapes(base._tensors(), model.state_dict())
+        return base
+
+    def with_samples(self, batches: Sequence[Batch]) -> Self:
+        """Return the same with the calibration samples."""
+        return replace(self, batches=batches)
 
     @own_torch_settings()
     def write(

@@ -144,9 +144,7 @@ def match_for_carry(
     if not any(inputs.borrowed):  # a new head may be all that was tuned
         check_differs(changed, old, "give a fine-tune")
         check_differs(changed, new, "give another new base")
-    adapter_base = AdapterBase(new_base, inputs.anchor)
-    if chosen.adapter_out is not None:
-        adapter_base.check()
+    adapter_base = AdapterBase.of(new_base, inputs.anchor, chosen)
     others = None
     if data is not None:
         others = warned_of_processors(roles, inputs.anchor, chosen, progress, processor)
@@ -160,8 +158,8 @@ def match_for_carry(
         calibrate(inputs.networks, new_base, samples, chosen, processor, progress) for samples in (data, keep)
     )
     watch.lap("preparing samples")
-    room = None if limit is None else max(limit - inputs.needed_bytes, 1)  # statistics may use what models do not
-    both = replace(context, batches=[*context.batches, *kept.batches], progress=progress, room=room)
+    batches = [*context.batches, *kept.batches]
+    both = replace(context, batches=batches, progress=progress, room=inputs.room(limit))
     if chosen.align == "none":
         descendant = (old.spec, old.tensors, [changed.tensors])
         alignments = (Alignment(new.spec, new.tensors, new.tensors),) * 2  # no difference is added
@@ -185,7 +183,7 @@ def match_for_carry(
         seconds=watch.laps,
         carry=targets,
         other_processors=others,
-        adapter_base=replace(adapter_base, batches=context.batches, device=chosen.torch_device()),
+        adapter_base=adapter_base.with_samples(context.batches),
     )
 
 

@@ -83,6 +83,10 @@ class Inputs:
         """Return the first model, whose basis and shape the fused model has."""
         return self.models[0]
 
+    def room(self, limit: int | None) -> int | None:
+        """Return the bytes of a memory limit that the models do not need, so that statistics may use them."""
+        return None if limit is None else max(limit - self.needed_bytes, 1)
+
 
 def open_models(
     models: Sequence[Model],

@@ -79,7 +79,8 @@ def match(
     if correlation is None and inputs.base_correlation is not None:  # a matrix that had not been compared differs
         del inputs
         inputs = open_models(models, chosen.model_copy(update={"align": chosen.align}), *memory)
-    adapter_base = _adapter_base(models[0] if base is None else base, inputs, chosen)
+    changed = inputs.networks[0] if inputs.base is None else inputs.base
+    adapter_base = AdapterBase.of(models[0] if base is None else base, changed.model, chosen)
     weights = chosen.normalized_weights(len(models))
     growth = _growth(inputs, chosen, progress)
     others = None
@@ -89,8 +90,7 @@ def match(
     writers = [network.model for network in inputs.networks]
     data = given_or_generated(data, writers, models[0], processor, sample_budget(chosen), chosen.seed, progress)
     context = calibrate(inputs.networks, models[0], data, chosen, processor, progress)
-    if limit is not None:  # statistics may use the memory that the models do not
-        context = replace(context, room=max(limit - inputs.needed_bytes, 1))
+    context = replace(context, room=inputs.room(limit))
     watch.lap("preparing samples")
     workspace = TemporaryDirectory(prefix="transfuse-") if inputs.streamed and cache is None else None
     stores = _stores(cache if workspace is None else workspace.name, inputs, chosen, context)
@@ -116,7 +116,7 @@ def match(
         base_alignment=base_alignment,
         growth=growth,
         other_processors=others,
-        adapter_base=replace(adapter_base, batches=context.batches, device=chosen.torch_device()),
+        adapter_base=adapter_base.with_samples(context.batches),
     )
 
 
@@ -140,15 +140,6 @@ def _memory_estimate(anchor: Model, data: Any, processor: Any) -> Callable[[Esti
         return data_estimate(weights, anchor, data, processor, mapped)
 
     return estimate
-
-
-def _adapter_base(given: Model, inputs: Inputs, options: Options) -> AdapterBase:
-    """Return the model that an adapter would change. It is checked if an adapter is asked for."""
-    network = inputs.networks[0] if inputs.base is None else inputs.base
-    adapter_base = AdapterBase(given, network.model)
-    if options.adapter_out is not None:
-        adapter_base.check()
-    return adapter_base
 
 
 def _resolved_alignment(inputs: Inputs, options: Options, progress: Progress) -> tuple[Options, float | None]:
