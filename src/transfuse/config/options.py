@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator
 
 from transfuse.base.counted import counted
-from transfuse.config.fields import Count, Finite, List, NotNegative, Positive, option
+from transfuse.config.fields import Count, Finite, List, NotNegative, option
 from transfuse.config.flow_options import FlowOptions
 from transfuse.config.labels import Labels, refused
 from transfuse.config.layer_values import LayerValue, numbers, overall
