@@ -11,7 +11,7 @@ TRAINING = "Training"
 
 
 class TrainingLength(Settings):
-    """How long training may take, and the learning rate."""
+    """Hold how long training may take, and the learning rate."""
 
     effort: Effort = option(
         "normal", "How long training may take: quick does not train; normal, 5 minutes; high, 30.", panel=TRAINING
