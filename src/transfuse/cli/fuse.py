@@ -108,7 +108,8 @@ def fuse(
         Argument(
             metavar="ANCHOR OTHER...",
             show_default=False,
-            help="Two or more checkpoint folders or Hub names. The result has the first one's basis and shape.",
+            help="Two or more checkpoint folders or Hub names, or one with --base. The result has the first one's basis"
+            " and shape.",
         ),
     ] = None,
     config: Annotated[
