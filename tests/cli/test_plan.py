@@ -66,7 +66,10 @@ def test_samples_that_do_not_fit(world: World, run: Run) -> None:
     one_line(run("plan", world.a, world.b, *given, "600MB"), ["max-memory", "allow at least that much"])
     one_line(run("plan", world.a, world.b, "--data", world.words), ["no image column"])
     one_line(run("plan", world.a, world.b, "--merge", "least-squares"), ["needs samples", "--data"])
-    one_line(run("plan", world.a, world.b, "--data", world.images, "--align", "learned"), ["align", "learned"])
+    for data in ((), ("--data", world.images)):
+        one_line(
+            run("plan", world.a, world.b, *data, "--align", "learned"), ["--align", "learned maps is not predicted"]
+        )
 
 
 def test_mistakes(world: World, run: Run) -> None:

@@ -13,7 +13,7 @@ from transfuse.cli.flags import FlagValues, named_values
 from transfuse.cli.targets import check_maps, check_name, check_paths
 from transfuse.config.finetune_options import FinetuneOptions, check_teacher_options
 from transfuse.config.job import Job
-from transfuse.config.labels import label
+from transfuse.config.labels import label, refused
 from transfuse.config.literals import ALIGNMENTS, MERGE_METHODS
 from transfuse.config.make import make
 from transfuse.config.mergekit import is_mergekit, translate
@@ -132,9 +132,10 @@ def plan_request(flags: FlagValues) -> Job:
     Raises:
         ConfigError: an option or the number of models is invalid, or a model is missing.
     """
-    job = _job(*named_values(flags))
-    if job.align == "learned":
-        raise ConfigError("align: learned trains maps, whose memory is not predicted; choose none, flow or exact")
+    values, labels = named_values(flags)
+    if values.get("align") == "learned":
+        raise refused(labels, "align", "the memory of learned maps is not predicted; choose none, flow or exact")
+    job = _job(values, labels)
     for name in (*job.all_models(), job.data):
         check_name(name or "")
     check_paths(job.all_models())
