@@ -46,7 +46,7 @@ def test_with_samples_and_an_adapter(world: World, run: Run) -> None:
     assert "accuracy, and the tuned model " in last
     assert (world.here / "out" / "adapter" / "adapter_model.safetensors").exists()
     card = (world.here / "out" / "README.md").read_text()
-    assert f"--data {world.images} --keep {world.bare} --adapter-out 4 --effort quick" in card
+    assert all(f"{option} {value}" in card for option, value in zip(given[::2], given[1::2], strict=True))
     assert "All weights were then trained" not in card
     assert "The carried model reaches" in card
 

@@ -177,7 +177,7 @@ def test_eval_measures_every_model(world: World, run: Run) -> None:
     found = by_path(run("eval", world.a, world.b, "--data", world.images, "--json"))
     assert list(found) == [str(world.a), str(world.b)]
     assert {(each["data"], each["split"]) for each in found.values()} == {(str(world.images), None)}
-    assert f"measured on {world.images} " in ran.out
+    assert f"measured on {world.images}\n" in ran.out
     assert all(f"{each['accuracy']:.2%}" in ran.out and f"{each['loss']:.4f}" in ran.out for each in found.values())
     assert [each["samples"] for each in found.values()] == [12, 12]
     again = by_path(run("eval", world.a, world.b, "--data", world.images, "--batch-size", 5, "--json"))

@@ -69,7 +69,7 @@ def _compared_title(name: str | None) -> Text | None:
     return None if name is None else Text(f"{printable(name)}, compared without labels with")
 
 
-def _difference_table(first: str, evaluation: Evaluation) -> Table:
+def _difference_table(first: str, evaluation: Evaluation) -> Group:
     """Return a table of the first model's differences from each other model."""
     against = evaluation.against
     measures = [measure for measure in evaluation.measures if measure != "perplexity"]
@@ -87,8 +87,6 @@ def _difference_table(first: str, evaluation: Evaluation) -> Table:
         *map(number_column, columns),
         title=Text(f"{printable(first)}, compared with"),
         title_justify="left",
-        caption=Text(f"[low, high]: 95% interval; p: {tests}"),
-        caption_justify="left",
     )
     for name, difference in against.items():
         cells: list[Text | str] = []
@@ -98,7 +96,7 @@ def _difference_table(first: str, evaluation: Evaluation) -> Table:
             cells.append(Text("" if isnan(change.value) else cell))
             cells += [format_p_value(change.p)] if tested[measure] else []
         table.add_row(Text(printable(name)), *cells)
-    return table
+    return Group(table, f"[low, high]: 95% interval; p: {tests}")
 
 
 def _class_table(name: str, classes: Mapping[str, ClassReport]) -> Table:
