@@ -163,7 +163,7 @@ def measured(name: str, count: int, seed: int, steps: int, samples: int) -> dict
 
 def table(name: str = "crowd") -> str:
     """Return accuracy and loss of every row, by the number of parents."""
-    groups = load(name)["groups"]
+    groups = dict(sorted(load(name)["groups"].items(), key=lambda group: int(group[0])))
     rows = []
     for name, label in ROWS.items():
         cells = []
