@@ -31,7 +31,7 @@ def test_a_page_with_all_that_was_measured(world: World, run: Run) -> None:
     assert not re.search(r"<script|<link|<img|parents", page)
     assert (
         report["command"]
-        == f"transfuse shrink {world.deep} -o {out} --data {world.images} --device cpu --ratio 0.7 --steps 2"
+        == f"transfuse shrink {world.deep} -o {out} --data {world.images} --device cpu --steps 2 --ratio 0.7"
     )
     rows = report["measured"]["rows"]
     assert [(row["name"], row["role"]) for row in rows] == [
