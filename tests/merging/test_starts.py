@@ -180,7 +180,8 @@ def test_a_start_that_was_left_keeps_its_steps(monkeypatch: pytest.MonkeyPatch) 
 
     def left(loop: WeightDistillation, *_: object, **__: object) -> StartChoice:
         weights = copy.deepcopy(loop.best_weights)
-        return StartChoice("model 2", {"model 2": 1.0}, "model 1" + PREDICTIONS_ONLY, -1.0, 5, weights)
+        untrained = {FITTED: 1.0}
+        return StartChoice("model 2", {"model 2": 1.0}, untrained, "model 1" + PREDICTIONS_ONLY, -1.0, 5, weights)
 
     monkeypatch.setattr(methods, "choose_start", left)
     request = MergeRequest(

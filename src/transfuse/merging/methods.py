@@ -39,6 +39,7 @@ MIN_START_SAMPLES = 500  # the same where training follows, if they take more th
 START_SHARE = 0.15  # of the time for training, which fitting its start may take beyond that
 BASE_STARTS = ("ties",)  # merges of task vectors that training may start from, if there is a base
 NEW_BASE = "new base"  # from which training may start where a fine-tune is carried
+MIN_GAIN = 0.02  # least share of the loss of fitted layers, against the parents', that training has to remove
 FIT_PASSES = 7  # passes of all parents over the samples that take as long as fitting (benchmarks/fuse.py)
 
 MergeMethod: TypeAlias = Callable[[MergeRequest], Mapping[str, Tensor] | PreTrainedModel]
@@ -165,8 +166,10 @@ def merge_learned(request: MergeRequest) -> PreTrainedModel:
         fused.load_state_dict(choice.best_weights[0])
     if not history.best:
         start = start.removesuffix(PREDICTIONS_ONLY)
-    if not history.best and start == FITTED and _has_time(request.learning, begin):
-        request.record.clear()  # training gained nothing, so all samples can be used for the fit
+    untrained = choice.untrained[FITTED]
+    if reached >= untrained - MIN_GAIN * abs(untrained) and _has_time(request.learning, begin):
+        start, reached, history = FITTED, untrained, replace(history, best=0)
+        request.record.clear()  # what training gained is less than what a fit to all samples can gain
         again = list(first_samples(request.batches, MAX_FITTED_SAMPLES))
         fused = fitted_models(request, again, request.store.of(part="again", samples=MAX_FITTED_SAMPLES))[0]
     compared = {name: loss for name, loss in choice.losses.items() if isfinite(loss)}

@@ -28,6 +28,7 @@ class StartChoice:
     Attributes:
         start: its name.
         losses: the last validation loss of each start minus the mean of the parents, in the unit of the loop.
+        untrained: the same before its training.
         best: the name of the start with the lowest loss of all.
         best_loss: this loss.
         best_steps: the number of steps after which it was reached; 0 if it was before the training.
@@ -36,6 +37,7 @@ class StartChoice:
 
     start: str = ""
     losses: dict[str, float] = field(default_factory=dict)
+    untrained: dict[str, float] = field(default_factory=dict)
     best: str = ""
     best_loss: float = float("inf")
     best_steps: int = 0
@@ -45,6 +47,7 @@ class StartChoice:
         """Take note of what a start has reached."""
         losses = loop.validation_losses
         self.losses[name] = losses[-1]
+        self.untrained[name] = losses[0]
         if min(losses) < self.best_loss:
             self.best, self.best_loss, self.best_weights = name, min(losses), loop.best_weights
             self.best_steps = loop.validated_at[losses.index(self.best_loss)]
