@@ -93,6 +93,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "perplexities": perplexities,
     "many": many,
     "crowd": crowd.table,
+    "crowd-fashion-mnist": partial(crowd.table, "crowd-fashion-mnist"),
     "trust": partial(trust, "trust-fashion-mnist"),
     "trust-classes": partial(trust, "trust-fashion-mnist-classes"),
     "trust-books": partial(trust, "trust-books", perplexity=True),
