@@ -18,7 +18,7 @@ from transfuse.checkpoint.command import reproducing_call
 from transfuse.checkpoint.owned import DEMO_MARKER
 from transfuse.cli.demo.digits import batches, digits, halves, parent, processor
 from transfuse.cli.jobs.report import build_report
-from transfuse.cli.jobs.report_files import write_report
+from transfuse.cli.jobs.report_files import update_card, write_report
 from transfuse.cli.targets import check_demo
 from transfuse.data.load import load_samples
 from transfuse.evaluation.evaluate import evaluate
@@ -64,9 +64,10 @@ def run_demo(folder: Path, progress: Progress, console: Console) -> None:
     seconds = time.perf_counter() - begin
     comparison = replace(comparison, rows=(*comparison.rows, Row(DEFAULT, evaluate(fusion.model, test), None, seconds)))
     fused_path = fusion.save(folder / "fused", "replace")
-    test_samples = measured_samples(data["test"], matched.options, type(anchor).__name__, anchor.config)
+    test_samples = measured_samples(folder / "digits", matched.options, type(anchor).__name__, anchor.config)
     report = build_report(matched, fusion.model, fusion.record, "fused", test_samples, progress, comparison.rows)
     write_report(folder, report.texts)
+    update_card(fused_path, fusion.record, report.verdict, report.measured, progress)
     console.print(comparison_table(comparison))
     console.print(_knowledge({"anchor": anchor, "other parent": source, DEFAULT: fusion.model}, data["test"]))
     console.print(report.verdict)
