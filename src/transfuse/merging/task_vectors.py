@@ -25,7 +25,7 @@ Sparsify: TypeAlias = Callable[[Tensor, float, str], Tensor]
 def trim(vector: Tensor, density: float, name: str = "") -> Tensor:
     """Keep the share `density` of the entries that is largest by magnitude, at least one. Set the others to zero.
 
-    Of entries of one size, the first are kept.
+    If entries have the same size, the first ones are kept.
     """
     if density >= 1:
         return vector
