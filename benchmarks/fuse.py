@@ -54,9 +54,9 @@ WITH_SAMPLES = ("floor", "floor, fitted", "flow", "exact", "exact, least squares
 STAGES = {  # the functions whose time belongs to a stage; aligning excludes the statistics ("looking")
     "reading": [("inputs", "open_models"), ("calibration", "calibrate")],
     "looking": [("hooks", "collect_moments")],
-    "aligning": [("match", "align")],
+    "aligning": [("align", "align")],
     "merging": [("fuse", "merge")],
-    "writing": [("fuse", "save")],
+    "writing": [("result", "save")],
 }
 
 
