@@ -87,7 +87,7 @@ def test_generated_texts_tell_which_blocks_matter(pair: list[Path]) -> None:
 def test_the_deeper_model_teaches(pair: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Learned weights get the predictions of the whole model."""
     teachers: list[int] = []
-    init = transfuse.merging.methods.WeightDistillation.__init__
+    init = transfuse.merging.learning.WeightDistillation.__init__
 
     def spy(
         self: object, fused: PreTrainedModel, parents: list[PreTrainedModel], *rest: object, **named: object
@@ -95,7 +95,7 @@ def test_the_deeper_model_teaches(pair: list[Path], monkeypatch: pytest.MonkeyPa
         teachers.extend(parent.config.n_layer for parent in parents)
         init(self, fused, parents, *rest, **named)
 
-    monkeypatch.setattr("transfuse.merging.methods.WeightDistillation.__init__", spy)
+    monkeypatch.setattr("transfuse.merging.learning.WeightDistillation.__init__", spy)
     transfuse.fuse(pair, TEXTS, device="cpu", merge="learned", steps=1)
     assert teachers == [2, 4]
 

@@ -15,7 +15,7 @@ from transfuse.distillation.validation import INTERVAL
 from transfuse.errors import ConfigError, SpecError
 from transfuse.fusion import match
 from transfuse.fusion.fuse import fuse
-from transfuse.merging import learned_weights, methods
+from transfuse.merging import learned_weights, learning
 from transfuse.merging.learned_weights import WeightDistillation
 from transfuse.report.tables import fusion_summary
 
@@ -230,7 +230,7 @@ def pictures(count: int) -> tuple[Dataset, ViTImageProcessorPil]:
 @pytest.mark.parametrize(("rate", "least"), [(100.0, 0.02), (0.01, 1e9)])
 def test_where_little_is_gained_layers_are_fitted_as_without(monkeypatch, rate, least):
     """No sample is withheld from them then: what is spoilt costs time, not quality."""
-    monkeypatch.setattr(methods, "MIN_GAIN", least)
+    monkeypatch.setattr(learning, "MIN_GAIN", least)
     data, processor = pictures(20)
     parents = [ViTForImageClassification(ViTConfig(**VIT | {"num_channels": 3})).eval() for _ in range(2)]
     given = {"data": data, "processor": processor, "batch_size": 2}

@@ -17,9 +17,9 @@ from transfuse.checkpoint.outcome import learning_line
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation import validation
 from transfuse.distillation.teacher_weighting import uniform
-from transfuse.merging import methods, race
+from transfuse.merging import learning, race
 from transfuse.merging.learned_weights import WeightDistillation
-from transfuse.merging.methods import merge_learned
+from transfuse.merging.methods import merge_learned, merge_least_squares
 from transfuse.merging.race import StartChoice
 from transfuse.merging.request import MergeRequest
 from transfuse.merging.starts import FITTED, PREDICTIONS_ONLY, choose_start
@@ -161,12 +161,12 @@ def test_layers_are_fitted_to_held_out_samples_too_if_there_is_time(
 ) -> None:
     models = [network(CASE.build(seed), torch.device("cpu")) for seed in (1, 2)]
     parents = [model.tensors for model in models]
-    monkeypatch.setattr(methods, "_other_starts", lambda *_: {})
-    monkeypatch.setattr(methods, "QUICK_MINUTES", minutes)
+    monkeypatch.setattr(learning, "_other_starts", lambda *_: {})
+    monkeypatch.setattr(learning, "QUICK_MINUTES", minutes)
     request = MergeRequest(anchor=models[0], parents=parents, weights=[0.5, 0.5], batches=BATCHES, learning=QUICK)
     fused = merge_learned(request)
     fitted_to = BATCHES if is_fitted_to_all else validation_split(BATCHES)[0]
-    expected = methods.merge_least_squares(replace(request, batches=fitted_to))
+    expected = merge_least_squares(replace(request, batches=fitted_to))
     torch.testing.assert_close(CASE.logits(fused), CASE.logits(expected), atol=1e-6, rtol=1e-6)
 
 
@@ -183,7 +183,7 @@ def test_a_start_that_was_left_keeps_its_steps(monkeypatch: pytest.MonkeyPatch) 
         untrained = {FITTED: 1.0}
         return StartChoice("model 2", {"model 2": 1.0}, untrained, "model 1" + PREDICTIONS_ONLY, -1.0, 5, weights)
 
-    monkeypatch.setattr(methods, "choose_start", left)
+    monkeypatch.setattr(learning, "choose_start", left)
     request = MergeRequest(
         anchor=model,
         parents=[model.tensors, other.tensors],
@@ -200,15 +200,15 @@ def test_a_start_that_was_left_keeps_its_steps(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_second_fit_does_not_mix_with_a_fit_to_other_samples(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Layers that are fitted again, to some of the samples, are not those of a fit to all."""
-    monkeypatch.setattr(methods, "MAX_FITTED_SAMPLES", 40)
-    monkeypatch.setattr(methods, "_other_starts", lambda *_: {})
+    monkeypatch.setattr(learning, "MAX_FITTED_SAMPLES", 40)
+    monkeypatch.setattr(learning, "_other_starts", lambda *_: {})
     models = [network(CASE.build(seed), torch.device("cpu")) for seed in (1, 2)]
     parents = [model.tensors for model in models]
     request = MergeRequest(anchor=models[0], parents=parents, weights=[0.5, 0.5], batches=BATCHES, learning=QUICK)
-    expected = methods.merge_least_squares(request)
+    expected = merge_least_squares(request)
     cached = replace(request, store=Store(tmp_path))
     learned = merge_learned(cached)
-    fitted = methods.merge_least_squares(cached)
+    fitted = merge_least_squares(cached)
     torch.testing.assert_close(CASE.logits(fitted), CASE.logits(expected))
     assert not torch.allclose(CASE.logits(learned), CASE.logits(expected), atol=1e-6)
 

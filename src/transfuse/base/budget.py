@@ -36,7 +36,8 @@ HIDDEN_COPIES = 3  # vectors of the width of the hidden layer that are alive for
 LAYER_STREAM_COPIES = 16  # the same in each layer, where gradients follow
 LAYER_HIDDEN_COPIES = 4
 
-# What each cache may hold, in bytes. Contents that do not fit are computed again; no result depends on it.
+# What each cache may hold, in bytes. Contents that do not fit are computed again, or wait in files; no result depends
+# on it.
 CACHES = {
     "prepared samples": 2**28,  # calibration samples that are passed over once or twice
     "prepared images": 2**31,  # images between two epochs of fine-tuning
@@ -45,6 +46,7 @@ CACHES = {
     "parent predictions": 2**28,  # the parents' predictions on batches that recur in training
     # The parents' activations on batches that recur in training, or while layers are fitted:
     "parent activations": 2**30,
+    "idle states": 2**31,  # states of a training while it trains another start
     "block outputs": 2**30,  # outputs inside blocks, while layers are fitted
 }
 CACHE_SHARE = 16  # with --max-memory, a cache may take a sixteenth of the limit

@@ -1,10 +1,9 @@
 """The saved state of a long run, from which it resumes after an interruption."""
 
 import hashlib
-import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 
@@ -23,28 +22,67 @@ def load_state(path: Path) -> dict[str, Any] | None:
     state = None
     checksum = b""
     try:
-        content = path.read_bytes()
-        checksum = content[:DIGEST_BYTES]
-        data = content[DIGEST_BYTES:]
-        if hashlib.sha256(data).digest() == checksum:
-            state = dict(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
+        with path.open("rb") as file:
+            checksum = file.read(DIGEST_BYTES)
+            if hashlib.file_digest(file, "sha256").digest() == checksum:
+                file.seek(DIGEST_BYTES)
+                state = dict(torch.load(file, map_location="cpu", weights_only=True))
     except Exception:  # absent, or damaged in any way: the run starts from the beginning
         pass
     return state if process_group().all_equal(None if state is None else checksum.hex()) else None
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Replace the saved state atomically.
+    """Replace the saved state atomically, without a copy of it in memory.
 
     Raises:
         OutputError: it cannot be written; the previous state is unchanged.
     """
-    buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
-    data = buffer.getvalue()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replace_atomically(path) as partial:
-            partial.write_bytes(hashlib.sha256(data).digest() + data)
+        with replace_atomically(path) as partial, partial.open("wb") as file:
+            file.write(bytes(DIGEST_BYTES))  # in place of the digest of what follows
+            digest = write_state(file, state)
+            file.seek(0)
+            file.write(digest)
     except OSError as error:
         raise OutputError(f"{path}: the state of the run cannot be written ({error.strerror})") from error
+
+
+def write_state(file: IO[bytes], state: Mapping[str, Any]) -> bytes:
+    """Write a state to an open file, which `torch.load` reads, and return the SHA-256 digest of what was written.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    hashed = _HashedFile(file)
+    torch.save(dict(state), cast(IO[bytes], hashed))  # it only writes and flushes
+    if hashed.error is not None:
+        raise hashed.error
+    return hashed.digest.digest()
+
+
+class _HashedFile:
+    """Hash what is written to a file.
+
+    Attributes:
+        digest: the hash of everything so far.
+        error: the first error. It is not raised, because torch would raise another one instead.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        if self.error is None:
+            try:
+                self._file.write(data)
+            except OSError as error:
+                self.error = error
+        self.digest.update(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Do nothing; the file is flushed when it is closed."""

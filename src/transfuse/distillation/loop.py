@@ -1,5 +1,6 @@
 """Gradient descent toward the parents' predictions or toward labels, with validation and early stopping."""
 
+import copy
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ from transfuse.distillation.schedule import Schedule, schedule
 from transfuse.distillation.targets import Targets
 from transfuse.distillation.teacher_weighting import WeightingFn, uniform
 from transfuse.distillation.validation import AnswersFn, BatchSplit, Validation
+from transfuse.distillation.weight_copies import copy_weights, load_weights
 from transfuse.network.output_losses import OutputLoss
 
 SAVE_SECONDS = 60  # smallest time between two saved states
@@ -90,7 +92,7 @@ class TrainingLoop(ABC):
         loss = self.excess_loss()
         self.validation_losses = [loss if isfinite(loss) else inf]  # every later loss is lower
         self.validated_at = [0]
-        self.best_weights = self._copy_weights()
+        self.best_weights = copy_weights(self.modules)
         self.stalled = 0  # validations without improvement since the last improvement or restart
         self.diverged = False
 
@@ -138,7 +140,7 @@ class TrainingLoop(ABC):
         self.validation_losses.append(loss)
         self.validated_at.append(self.steps)
         if self.validation_losses[-1] < min(self.validation_losses[:-1]):
-            self.best_weights = self._copy_weights()
+            self.best_weights = copy_weights(self.modules)
             self.stalled = 0
         else:
             self.stalled += 1
@@ -174,7 +176,7 @@ class TrainingLoop(ABC):
 
     def restore_best(self) -> None:
         """Load the weights with the lowest validation loss and discard all gradients."""
-        self._load_weights(self.best_weights)
+        load_weights(self.modules, self.best_weights)
         self._zero_grad()
 
     @torch.no_grad()
@@ -232,10 +234,19 @@ class TrainingLoop(ABC):
         if path and process_group().first and not self.diverged:
             save_state(path, self.state_dict())
 
+    def snapshot(self) -> dict[str, Any]:
+        """Return the state as it is now. It shares the best weights with the training, which never changes them."""
+        state = self.state_dict()
+        if state["weights"] is not self.best_weights:
+            state["weights"] = copy_weights(self.modules)
+        unchanged = {id(weights): weights for weights in (state["weights"], self.best_weights)}
+        return copy.deepcopy(state, unchanged)
+
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that is needed to resume the run."""
+        """Return everything that is needed to resume the run. Its tensors change with the next step."""
+        at_best = self.validated_at[-1] == self.steps and not self.stalled
         return {
-            "weights": self._copy_weights(),
+            "weights": self.best_weights if at_best else [module.state_dict() for module in self.modules],
             "best_weights": self.best_weights,
             "steps": self.steps,
             "stalled": self.stalled,
@@ -246,9 +257,15 @@ class TrainingLoop(ABC):
             "steppers": [stepper.state_dict() for stepper in self._steppers()],
         }
 
+    def release(self) -> None:
+        """Free gradients and the states of optimizers, before another state is loaded."""
+        self._zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.state.clear()
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume from a state returned by `state_dict`."""
-        self._load_weights(state["weights"])
+        load_weights(self.modules, state["weights"])
         for stepper, values in zip(self._steppers(), state["steppers"], strict=True):
             stepper.load_state_dict(values)
         self.best_weights = state["best_weights"]
@@ -258,10 +275,3 @@ class TrainingLoop(ABC):
         self.validation_losses = list(state["validation_losses"])
         self.validated_at = list(state["validated_at"])
         self.order.load_state_dict(state["order"])
-
-    def _load_weights(self, weights: Sequence[Mapping[str, Tensor]]) -> None:
-        for module, values in zip(self.modules, weights, strict=True):
-            module.load_state_dict(values)
-
-    def _copy_weights(self) -> list[dict[str, Tensor]]:
-        return [{name: values.clone() for name, values in module.state_dict().items()} for module in self.modules]

@@ -16,7 +16,7 @@ from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.hashing import digest
 from transfuse.fusion.block_order import has_in_order
 from transfuse.fusion.depth_samples import DepthSamples
-from transfuse.merging.methods import MAX_FITTED_SAMPLES
+from transfuse.merging.learning import MAX_FITTED_SAMPLES
 from transfuse.network.model import network
 from transfuse.network.precision import stored_as
 from transfuse.network.sizes import Sizes

@@ -19,7 +19,7 @@ from transfuse.fusion.plan_learning import LearningMemory
 from transfuse.fusion.plan_parts import DataPlan, MemoryParts, MemoryStage, with_freed_blocks
 from transfuse.fusion.plan_samples import SampleSizes, sample_sizes
 from transfuse.fusion.plan_shape import ModelShape
-from transfuse.merging.methods import MAX_FITTED_SAMPLES
+from transfuse.merging.learning import MAX_FITTED_SAMPLES
 
 LOGIT_COPIES = 5  # logits of two parents, their mean, and one of them with its probabilities
 
@@ -114,11 +114,7 @@ class DataEstimate:
             held += MemoryParts(models=self._merged_models)
             yield from (stage.after(held) for stage in self._fitting.stages())
         if self.learns_weights:
-            learning = self._learning
-            yield from (stage.after(held) for stage in learning.stages())
-            if not self.options.learning().trains:  # the layers are fitted to all samples if no parent is better
-                kept = MemoryParts(0, self._merged_models, 0, learning.cached_targets, 0, learning.kept_bytes)
-                yield from (stage.after(held + kept) for stage in self._fitting.stages())
+            yield from (stage.after(held) for stage in self._learning.stages())
         yield writing
 
     def _aligning(self) -> Iterator[MemoryStage]:
@@ -196,9 +192,16 @@ class DataEstimate:
 
     @property
     def _merged_models(self) -> int:
-        """Return the size of the fused model, of the models that it is fitted to, and of the parents as it grows."""
-        starts = self.count if self.options.grow is not None else 0
-        return (1 if self.mapped else self.count + starts + 1) * self.shape.weight_bytes
+        """Return the size of the fused model, and of the models that it is fitted to.
+
+        These share the tensors of the aligned parents that are stored in the same form. If the model grows, they share
+        none, and the parents as starts of the training do not, either.
+        """
+        if self.mapped:
+            return self.shape.weight_bytes
+        grows = self.options.grow is not None
+        copied = 2 * self.shape.weight_bytes if grows else self.shape.joined_bytes
+        return self.shape.weight_bytes + self.count * copied
 
     @property
     def _sample_bytes(self) -> int:

@@ -13,7 +13,7 @@ from transfuse.data.tasks import MASKED_LM, task
 from transfuse.distillation.image_variants import MAX_IMAGE_VARIANTS
 from transfuse.distillation.sliced_loss import CPU_SLICE, GPU_SLICE
 from transfuse.distillation.text_variants import MAX_TEXT_VARIANTS
-from transfuse.fusion.plan_parts import MemoryParts, MemoryStage, large_blocks
+from transfuse.fusion.plan_parts import MemoryParts, MemoryStage
 from transfuse.fusion.plan_samples import SampleSizes
 from transfuse.fusion.plan_shape import ModelShape
 from transfuse.merging.learned_weights import MAX_TEXTS, MIN_ANSWERS
@@ -21,7 +21,6 @@ from transfuse.merging.starts import most_states
 from transfuse.network.precision import mixed_dtype
 
 SLICE_COPIES = 6  # of a slice of logits: these, their logarithms, targets, their two factors, and gradients
-SAVED_COPIES = 3  # of a state that is written: the buffer, its content, and the content with its digest
 
 
 @dataclass(frozen=True)
@@ -46,21 +45,14 @@ class LearningMemory:
         caches = self.cached_targets
         batches = self._batch if self.options.trains else 0
         yield MemoryStage("training", MemoryParts(caches=caches, batches=batches, training=self._while_choosing))
-        state = 2 * self.shape.weight_bytes + self._optimizer_bytes
-        left = (2 if self.options.trains else 1 + self.parents) * state + self.shape.weight_bytes + self.kept_bytes
-        saving = MemoryParts(caches=caches, training=left + SAVED_COPIES * state)
-        yield MemoryStage("saving the state of the training", saving, large_blocks(state, SAVED_COPIES))
 
     @property
     def least_bytes(self) -> int:
-        """Return the size of what training cannot do without: gradients, optimizer states, and the best weights."""
-        return 2 * self.shape.weight_bytes + self.shape.optimizer_bytes if self.options.trains else 0
+        """Return the size of what training cannot do without.
 
-    @property
-    def kept_bytes(self) -> int:
-        """Return the size of what is left when training ends: the best weights of the loop and of the choice."""
-        trained = self.shape.weight_bytes + self._optimizer_bytes if self.options.trains else 0
-        return 2 * self.shape.weight_bytes + trained
+        These are a state that has been read, and the best weights of the loop and of the choice.
+        """
+        return 2 * self.shape.weight_bytes + self._state_bytes
 
     @property
     def cached_targets(self) -> int:
@@ -117,15 +109,21 @@ class LearningMemory:
         return self.shape.optimizer_bytes if self.options.trains else 0
 
     @property
+    def _state_bytes(self) -> int:
+        """Return the size of a state: weights and, where they are trained, the best ones and the optimizers' states."""
+        return (2 if self.options.trains else 1) * self.shape.weight_bytes + self._optimizer_bytes
+
+    @property
     def _while_choosing(self) -> int:
         """Return the largest size of weights, gradients and states while starts are compared.
 
-        Each start has its weights, its best weights and its optimizers' states. The loop has best weights, gradients
-        and states of its own, and a copy of the weights while a state is copied. The choice has the best weights.
+        The loop has gradients, best weights and optimizers' states, and the choice has the best weights. The starts
+        that wait have states in memory, as far as these may stay there.
         """
-        weights, optimizers = self.shape.weight_bytes, self._optimizer_bytes
-        starts = most_states(self.parents, self._is_causal)
-        return (2 * starts + 4) * weights + starts * optimizers
+        waiting = most_states(self.parents, self._is_causal)
+        in_memory = min(waiting, cache_bytes("idle states") // self._state_bytes)
+        own = 3 * self.shape.weight_bytes + self._optimizer_bytes
+        return max(own + in_memory * self._state_bytes, self.least_bytes)
 
     @property
     def _batch(self) -> int:

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from transfuse.activations.execution_order import block_lists
 from transfuse.base.budget import FLOAT_BYTES
 from transfuse.merging.output_head import MAX_MATRIX_ENTRIES
+from transfuse.network.layout import joined_names
 from transfuse.network.model import declaration
 from transfuse.network.operations import Linear
 
@@ -20,6 +21,7 @@ class ModelShape:
     Attributes:
         weight_bytes: all weights in single precision, in which everything is computed.
         matrix_bytes: the matrices of the blocks among them, which Muon trains.
+        joined_bytes: the tensors among them that are computed with in another form than they are stored in.
         blocks: number of blocks.
         width: units of the residual stream.
         hidden: units of the widest input of a linear map.
@@ -34,6 +36,7 @@ class ModelShape:
 
     weight_bytes: int
     matrix_bytes: int
+    joined_bytes: int
     blocks: int
     width: int
     hidden: int
@@ -49,6 +52,7 @@ class ModelShape:
     def of(cls, model: PreTrainedModel) -> "ModelShape":
         """Return the sizes of a model, whose tensors may be empty."""
         spec = declaration(model)
+        stored = model.state_dict()
         layers = [op for op in spec.linears() if len(op.reads) == 1 and not op.stacked and op.observable]
         blocks = [block for members in block_lists(model).values() for block in members]
         inside = [op for op in layers if op.part in ("attention", "ffn")] or layers
@@ -58,6 +62,7 @@ class ModelShape:
         return cls(
             model.num_parameters() * FLOAT_BYTES,
             _matrix_entries(blocks) * FLOAT_BYTES,
+            sum(stored[name].numel() for name in joined_names(spec)) * FLOAT_BYTES,
             max(len(blocks), 1),
             max((norm.space.size for norm in spec.norms()), default=widest.writes.size),
             widest.reads[0].size,

@@ -3,10 +3,10 @@
 One training loop trains them in turn. Each start continues from the state in which it was left.
 """
 
-import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from transfuse.base.distributed import seconds_since
 from transfuse.distillation.loop import TrainingLoop
 from transfuse.distillation.validation import INTERVAL
+from transfuse.merging.idle_states import IdleStates
 from transfuse.merging.learned_weights import WeightDistillation
 
 STEPS = (INTERVAL, 3 * INTERVAL, 6 * INTERVAL)  # of the rounds
@@ -62,11 +63,16 @@ class Race:
         early, late, last: the steps up to which starts are trained. Without time for training, all are 0.
     """
 
-    def __init__(self, loop: WeightDistillation) -> None:
+    def __init__(self, loop: WeightDistillation, folder: Path) -> None:
+        """
+        Args:
+            folder: for states that take too much memory.
+        """
         self.loop = loop
         self.choice = StartChoice()
         self.early, self.late, self.last = STEPS if loop.options.trains else (0, 0, 0)
-        self._states: dict[str, Any] = {}
+        self._states = IdleStates(folder)
+        self._courses: dict[str, list[float]] = {}  # the validation losses of each start
 
     def enter(self, name: str, model: PreTrainedModel | None = None, streams: bool = True) -> str:
         """Add a start, and return its name.
@@ -75,7 +81,7 @@ class Race:
             model: its weights; None: those that the training holds.
             streams: whether it is trained toward the parents' streams, and not by predictions alone.
         """
-        if self._states:  # the first start is the training as it is
+        if self._courses:  # the first start is the training as it is
             self.loop.start_from(model, streams=streams)
         self._keep(name)
         return name
@@ -83,13 +89,13 @@ class Race:
     def train(self, names: Sequence[str], steps: int) -> None:
         """Train starts up to a number of steps, one after the other."""
         for name in names:
-            self.loop.load_state_dict(self._states.pop(name))
+            self._load(name)
             _advance(self.loop, steps)
             self._keep(name)
 
     def best(self, names: Sequence[str]) -> str:
         """Return the start with the lowest loss, if the last improvements continue."""
-        return min(names, key=lambda name: _expected(self._states[name]["validation_losses"]))
+        return min(names, key=lambda name: _expected(self._courses[name]))
 
     def contenders(self, names: Sequence[str], before: Mapping[str, float]) -> list[str]:
         """Return the best start, and the second best if their difference shrinks.
@@ -104,15 +110,21 @@ class Race:
 
     def keep_only(self, names: Sequence[str]) -> None:
         """Forget the states of all other starts."""
-        self._states = {name: self._states[name] for name in names}
+        self._states.keep_only(names)
 
     def finish(self, name: str) -> None:
-        """Let the training continue from one start."""
+        """Let the training continue from one start, and forget all states."""
         self.choice.start = name
-        self.loop.load_state_dict(self._states[name])
+        self._load(name)
+        self._states.keep_only([])
+
+    def _load(self, name: str) -> None:
+        self.loop.release()
+        self.loop.load_state_dict(self._states.pop(name))
 
     def _keep(self, name: str) -> None:
-        self._states[name] = copy.deepcopy(self.loop.state_dict())
+        self._courses[name] = list(self.loop.validation_losses)
+        self._states.put(name, self.loop)
         self.choice.update(name, self.loop)
 
 

@@ -14,6 +14,7 @@ predictions alone too.
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import gettempdir
 
 from transformers import PreTrainedModel
 
@@ -43,7 +44,7 @@ def choose_start(
         compares_targets: whether the fitted layers are also trained by predictions only.
     """
     begin = time.monotonic()
-    race = Race(loop)
+    race = Race(loop, saved.parent if saved else Path(gettempdir()))
     compares_targets = compares_targets and loop.options.trains
     fitted = _enter_fitted_layers(race, compares_targets)
     kind = fitted.removeprefix(FITTED)

@@ -51,6 +51,15 @@ def stored_names(spec: Spec) -> dict[str, str]:
     return {name: location.stored for name, location in _slices(spec)}
 
 
+def joined_names(spec: Spec) -> set[str]:
+    """Return the names of the stored tensors that `join_fused` has to compute. It returns all others as they are."""
+    return {
+        location.stored
+        for _, location in _slices(spec)
+        if location.index is not None or location.transposed or location.offset
+    }
+
+
 def split_fused(spec: Spec, tensors: Mapping[str, Tensor]) -> Lazy:
     """Return the tensors that `unfused(spec)` declares, from those that `spec` declares."""
 

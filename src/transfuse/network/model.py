@@ -51,14 +51,13 @@ class Network:
         return self.materialize is as_needed
 
     def with_weights(self, tensors: Mapping[str, Tensor]) -> PreTrainedModel:
-        """Return a model of this architecture with other weights, given unfused, which must not be changed.
+        """Return a model of this architecture with other weights, given unfused. It must not be changed.
 
-        Its weights are computed on demand if this network's are, and mapped if this network's are.
+        Its weights are computed on demand if this network's are, and mapped if this network's are. Otherwise, they
+        share memory with the given ones, where these are stored in the same form.
         """
         if self.streamed:
             return on_demand(self.model, tensors)
-        if self.materialize is in_memory:
-            return with_tensors(self.model, tensors)
         return sharing_tensors(self.model, tensors, lambda stored: self.materialize(as_allocated(stored)))
 
 

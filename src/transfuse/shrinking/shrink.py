@@ -34,7 +34,7 @@ from transfuse.config.validation import check_read
 from transfuse.data.load import data_name, warn_of_test_split
 from transfuse.data.processors import loaded_processor
 from transfuse.errors import ConfigError
-from transfuse.merging.methods import MAX_FITTED_SAMPLES
+from transfuse.merging.learning import MAX_FITTED_SAMPLES
 from transfuse.network.model import Network, network
 from transfuse.network.precision import stored_as
 from transfuse.network.registry import load_families
