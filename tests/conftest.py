@@ -7,7 +7,7 @@ import torch
 from cases import Case
 
 from transfuse.config import options
-from transfuse.distillation import loop
+from transfuse.distillation import training_state
 
 torch.set_num_threads(1)
 REPRESENTATIVE = (  # one model of each structure; the other families repeat what these prove
@@ -126,7 +126,7 @@ def no_training_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def cut_short(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], None]:
     """Runs a descent that is cut short once it has saved its state."""
-    save_state = loop.save_state
+    save_state = training_state.save_state
 
     class CutError(Exception):
         pass
@@ -137,7 +137,7 @@ def cut_short(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]
 
     def run(learn: Callable[[], object]) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(loop, "save_state", cut)
+            patch.setattr(training_state, "save_state", cut)
             with pytest.raises(CutError):
                 learn()
 

@@ -17,7 +17,7 @@ import transfuse
 from transfuse.base.cache import Store
 from transfuse.cli import main
 from transfuse.cli.targets import said_how_to_continue
-from transfuse.distillation import loop, validation
+from transfuse.distillation import loop, training_state, validation
 from transfuse.errors import MemoryLimitError
 
 WAYS = {
@@ -45,13 +45,13 @@ def job(world: World, way: str, name: str = "out") -> list[object]:
 
 def counted_states(labour: Labour, patch: pytest.MonkeyPatch) -> None:
     """Count the saved states of the training too."""
-    save = loop.save_state
+    save = training_state.save_state
 
     def counted(path: Path, state: dict[str, object]) -> None:
         save(path, state)
         labour.tick()
 
-    patch.setattr(loop, "save_state", counted)
+    patch.setattr(training_state, "save_state", counted)
     patch.setattr(loop, "SAVE_SECONDS", 0)
     patch.setattr(validation.Validation, "interval", lambda *_: 1)
 

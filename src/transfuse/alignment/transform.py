@@ -35,6 +35,7 @@ def transform_tensor(tensor: Tensor, axes: Axes, maps: Maps) -> Tensor:
     """Return one tensor in the target's basis: push along axes that write, pull along axes that read, scale diagonals.
 
     A space is mapped after the spaces that enclose it, because its map is indexed by their units in the target's order.
+    The result is contiguous, as models store it.
     """
     leaves_by_axis = [leaves(axis) for axis in axes]
     flat = [leaf for axis_leaves in leaves_by_axis for leaf in axis_leaves]
@@ -48,7 +49,7 @@ def transform_tensor(tensor: Tensor, axes: Axes, maps: Maps) -> Tensor:
     for axis_leaves in leaves_by_axis:
         sizes.append(prod(tensor.shape[start : start + len(axis_leaves)]))
         start += len(axis_leaves)
-    return tensor.reshape(sizes)
+    return tensor.reshape(sizes).contiguous()
 
 
 def _transform_dim(tensor: Tensor, dim: int, space: Space, mode: Mode, map_: Map, dims: Mapping[str, int]) -> Tensor:

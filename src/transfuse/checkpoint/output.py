@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from transfuse.base.atomic import fsync_file, is_disk_full, replace_atomically
 from transfuse.base.folders import check_creatable, hidden_sibling, make_folder, remove_empty
-from transfuse.base.lock import folder_lock, is_locked
+from transfuse.base.lock import folder_lock, is_locked, output_lock
 from transfuse.checkpoint.companions import RECORD
 from transfuse.checkpoint.owned import first_foreign_entry, is_damaged, missing_model_part
 from transfuse.errors import ConfigError, OutputError
@@ -70,6 +70,20 @@ def atomic_directory(target: Path, overwrite: Overwrite = "refuse", inputs: Sequ
         raise
     finally:
         stack.close()
+
+
+@contextmanager
+def locked_output(output: Path) -> Iterator[None]:
+    """Hold the lock of an output, and remove what killed runs left beside it: old outputs once there is a new one.
+
+    Raises:
+        OutputError: another run holds the lock.
+    """
+    target = output.expanduser().resolve()
+    with output_lock(output):
+        remove_stale_folders(target, "partial")
+        yield
+        remove_stale_folders(target, "replaced")
 
 
 def remove_stale_folders(target: Path, kind: Literal["partial", "replaced"]) -> None:

@@ -32,13 +32,15 @@ PARAMETERS = {
 }
 OF_THE_FILE = ("normalize", "lambda", "int8_mask", "rescale")  # parameters that all models share
 MARKS = {"merge_method", "base_model", "slices", "modules"}  # keys that only mergekit has
-KEYS = ("merge_method", "base_model", "models", "slices", "parameters", "dtype", "out_dtype", "tokenizer_source")
+KEYS = (
+    *("merge_method", "base_model", "models", "slices", "parameters", "dtype", "out_dtype"),
+    *("tokenizer_source", "tokenizer"),
+)
 SLICE_KEYS = ("sources", "base_model", "parameters")
 INSTEAD = {
     "passthrough": "it stacks layers instead of merging models, which mergekit alone does",
     "model_stock": "write linear with the weights that you want, or give --data and a file without merge_method",
     "modules": "write models with the models to merge",
-    "tokenizer": "leave it out if all tokenizers are the same, or else pass --vocab shared",
     "random_seed": "leave it out, and pass --seed instead",
     "name": "leave it out; the output folder names the model",
     "chat_template": "leave it out; the template of the first model is copied",
@@ -223,11 +225,14 @@ class _File:
             what = f"what is kept is {'always' if rescales else 'never'} rescaled"
             self._refuse_shared("rescale", f"{what} with {self.method}; leave it out")
         averaged = self._scalar("normalize", bool, AVERAGED[self.method])
+        scale = self._scalar("lambda", int | float, 1.0)  # type: ignore[arg-type]
+        if scale < 0:
+            self._refuse_shared("lambda", "should not be negative; write negative weights instead")
         chosen = {
             "models": [source.model for source in sources],
             "base": base,
             "weights": [source.value("weight") for source in sources],
-            "task_scale": self._scalar("lambda", int | float, 1.0),  # type: ignore[arg-type]
+            "task_scale": scale,
             "task_weights": "mean" if averaged else "sum",
         }
         if "density" in PARAMETERS[self.method]:
@@ -240,9 +245,14 @@ class _File:
 
     def _check_tokenizer(self, models: set[Any]) -> None:
         """Refuse a tokenizer of another model. All models that are merged have the same one, or it is an error."""
-        source = self.values.get("tokenizer_source")
-        if source not in (None, "base", "union", *models):
-            self.refuse("tokenizer_source", "write base or union, or one of the models; all must have the same tokens")
+        tokenizer = self._mapping(self.values.get("tokenizer"), "tokenizer")
+        for key in tokenizer:
+            if key != "source":
+                self.refuse("tokenizer", f"{key} has no counterpart; leave it out, because all have the same tokens")
+        sources = {"tokenizer_source": self.values.get("tokenizer_source"), "tokenizer": tokenizer.get("source")}
+        for key, source in sources.items():
+            if not isinstance(source, str | None) or source not in (None, "base", "union", *models):
+                self.refuse(key, "write base or union, or one of the models; all must have the same tokens")
 
 
 def _complement(value: Any) -> Any:

@@ -1,9 +1,8 @@
 """Gradient descent toward the parents' predictions or toward labels, with validation and early stopping."""
 
-import copy
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from math import inf, isfinite
 from pathlib import Path
@@ -15,25 +14,24 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, batch_size
-from transfuse.base.distributed import process_group
-from transfuse.base.run_state import load_state, save_state
 from transfuse.config.literals import LearningOptions
 from transfuse.data.augment import augment
 from transfuse.distillation.batch_order import BatchOrder
 from transfuse.distillation.history import History, TrackFn, untracked
 from transfuse.distillation.optimizers import average_gradients
-from transfuse.distillation.schedule import Schedule, schedule
+from transfuse.distillation.schedule import schedule
 from transfuse.distillation.targets import Targets
 from transfuse.distillation.teacher_weighting import WeightingFn, uniform
+from transfuse.distillation.training_state import TrainingState
 from transfuse.distillation.validation import AnswersFn, BatchSplit, Validation
-from transfuse.distillation.weight_copies import copy_weights, load_weights
+from transfuse.distillation.weight_copies import copy_weights
 from transfuse.network.output_losses import OutputLoss
 
 SAVE_SECONDS = 60  # smallest time between two saved states
 PERCENT = 100  # parts of a run, for the progress display
 
 
-class TrainingLoop(ABC):
+class TrainingLoop(TrainingState, ABC):
     """Train the weights of some modules and restore those with the lowest validation loss.
 
     A subclass defines the training loss and the merged model that is validated.
@@ -174,11 +172,6 @@ class TrainingLoop(ABC):
         self.schedule.step()
         self.steps += 1
 
-    def restore_best(self) -> None:
-        """Load the weights with the lowest validation loss and discard all gradients."""
-        load_weights(self.modules, self.best_weights)
-        self._zero_grad()
-
     @torch.no_grad()
     def excess_loss(self) -> float:
         """Return the validation loss of the merged model minus the mean validation loss of the parents."""
@@ -195,16 +188,8 @@ class TrainingLoop(ABC):
         for group in self._parameter_groups():
             group["lr"] /= 2
 
-    def _steppers(self) -> list[Optimizer | Schedule]:
-        """Return everything that has a state of its own."""
-        return [*self.optimizers, self.schedule]
-
     def _parameter_groups(self) -> list[dict[str, Any]]:
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
-
-    def _zero_grad(self) -> None:
-        for module in self.modules:
-            module.zero_grad()
 
     def _draw_batch(self) -> Batch:
         """Return the next training batch, augmented if the options say so."""
@@ -223,55 +208,3 @@ class TrainingLoop(ABC):
         losses = self.validation_losses
         reached = f"{losses[-1]:.3f} {self.validation.unit} above the parents (at first {losses[0]:.3f})"
         return f"learning {subject}, step {self.steps}: {reached}"
-
-    def _resume(self, path: Path | None) -> None:
-        """Load the state of an interrupted run, if there is one."""
-        if path and (state := load_state(path)):
-            self.load_state_dict(state)
-
-    def save(self, path: Path | None) -> None:
-        """Save the state, from the first process."""
-        if path and process_group().first and not self.diverged:
-            save_state(path, self.state_dict())
-
-    def snapshot(self) -> dict[str, Any]:
-        """Return the state as it is now. It shares the best weights with the training, which never changes them."""
-        state = self.state_dict()
-        if state["weights"] is not self.best_weights:
-            state["weights"] = copy_weights(self.modules)
-        unchanged = {id(weights): weights for weights in (state["weights"], self.best_weights)}
-        return copy.deepcopy(state, unchanged)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything that is needed to resume the run. Its tensors change with the next step."""
-        at_best = self.validated_at[-1] == self.steps and not self.stalled
-        return {
-            "weights": self.best_weights if at_best else [module.state_dict() for module in self.modules],
-            "best_weights": self.best_weights,
-            "steps": self.steps,
-            "stalled": self.stalled,
-            "diverged": self.diverged,
-            "validation_losses": list(self.validation_losses),
-            "validated_at": list(self.validated_at),
-            "order": self.order.state_dict(),
-            "steppers": [stepper.state_dict() for stepper in self._steppers()],
-        }
-
-    def release(self) -> None:
-        """Free gradients and the states of optimizers, before another state is loaded."""
-        self._zero_grad()
-        for optimizer in self.optimizers:
-            optimizer.state.clear()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Resume from a state returned by `state_dict`."""
-        load_weights(self.modules, state["weights"])
-        for stepper, values in zip(self._steppers(), state["steppers"], strict=True):
-            stepper.load_state_dict(values)
-        self.best_weights = state["best_weights"]
-        self.steps = state["steps"]
-        self.stalled = state["stalled"]
-        self.diverged = state["diverged"]
-        self.validation_losses = list(state["validation_losses"])
-        self.validated_at = list(state["validated_at"])
-        self.order.load_state_dict(state["order"])

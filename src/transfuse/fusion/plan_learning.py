@@ -50,9 +50,10 @@ class LearningMemory:
     def least_bytes(self) -> int:
         """Return the size of what training cannot do without.
 
-        These are a state that has been read, and the best weights of the loop and of the choice.
+        These are the best weights of the choice and, at a time, a state that was read from a file, or gradients, best
+        weights and optimizers' states.
         """
-        return 2 * self.shape.weight_bytes + self._state_bytes
+        return self.shape.weight_bytes + self._state_bytes
 
     @property
     def cached_targets(self) -> int:
@@ -120,10 +121,8 @@ class LearningMemory:
         The loop has gradients, best weights and optimizers' states, and the choice has the best weights. The starts
         that wait have states in memory, as far as these may stay there.
         """
-        waiting = most_states(self.parents, self._is_causal)
-        in_memory = min(waiting, cache_bytes("idle states") // self._state_bytes)
-        own = 3 * self.shape.weight_bytes + self._optimizer_bytes
-        return max(own + in_memory * self._state_bytes, self.least_bytes)
+        waiting = most_states(self.parents, self._is_causal) * self._state_bytes
+        return self.least_bytes + min(waiting, cache_bytes("idle states"))
 
     @property
     def _batch(self) -> int:

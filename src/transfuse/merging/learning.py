@@ -71,8 +71,9 @@ def _trained(
     loop = _distillation(request, fused, request.teachers(parents), split, kept)
     state = request.store.folder and request.store.folder / "weights.pt"
     compares = _compares_targets(loop, first)
-    others = _other_starts(request, own, base_merges)
-    choice = saved_choice(state) or choose_start(loop, others, state, compares_targets=compares)
+    choice = saved_choice(state) or choose_start(
+        loop, _other_starts(request, own, base_merges), state, compares_targets=compares
+    )
     loop.schedule.spend(time.monotonic() - begin)
     history = loop.run("weights", state, request.progress.track)
     start, reached = choice.start, min(history.excess)

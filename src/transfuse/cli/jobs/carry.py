@@ -5,14 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from transfuse.base.lock import output_lock
 from transfuse.base.memory_limit import planned_limit
 from transfuse.base.progress import Progress
 from transfuse.base.timing import peak_bytes
+from transfuse.checkpoint.output import locked_output
 from transfuse.cli.jobs.fuse import Fused, measure_fused, with_adapter_record, with_report
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
 from transfuse.cli.jobs.quality import measured_quality
 from transfuse.cli.jobs.report import DEFAULT_LIMIT, samples_to_measure
+from transfuse.cli.jobs.report_files import after_writing
 from transfuse.cli.validation import overwrite_policy
 from transfuse.config.job import Job
 from transfuse.data.generation import calibration_samples
@@ -53,7 +54,7 @@ def carry_job(job: Job, keep: str | None, progress: Progress) -> Fused:
     job.torch_device()
     *_, tuned_class = check_checkpoints(job.models, job, check_fusible)
     new_base, base, tuned = job.models
-    with output_lock(output):
+    with locked_output(output):
         data, kept = (calibration_samples(name, tuned_class, job) for name in (job.data, keep))
         samples = samples_to_measure(job.data, tuned, tuned_class, DEFAULT_LIMIT, job) if job.report else None
         matched = match_for_carry(
@@ -67,7 +68,8 @@ def carry_job(job: Job, keep: str | None, progress: Progress) -> Fused:
         fusion.save(output, overwrite_policy(job))
         fusion = with_adapter_record(fusion, output)
         if maps is not None:
-            maps.save(str(job.maps))
+            with after_writing(output, "maps"):
+                maps.save(str(job.maps))
         report = with_report(matched, fusion, output, samples, progress) if job.report else None
         if report is not None and report.measured is not None:
             found = measured_quality(report.measured, carried_verdict)

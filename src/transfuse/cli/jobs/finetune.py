@@ -12,10 +12,9 @@ from accelerate import PartialState
 
 from transfuse.base.budget import FLOAT_BYTES, check_free_memory
 from transfuse.base.folders import remove_empty
-from transfuse.base.lock import output_lock
 from transfuse.base.progress import Progress
 from transfuse.checkpoint.load import load_empty
-from transfuse.checkpoint.output import check_target
+from transfuse.checkpoint.output import check_target, locked_output
 from transfuse.checkpoint.owned import RUN_STATE
 from transfuse.cli.jobs.inspection import check_checkpoints
 from transfuse.cli.jobs.quality import training_quality
@@ -43,7 +42,7 @@ def finetune_job(
     Raises:
         TransfuseError: an input cannot be used, memory does not suffice, or the output cannot be written.
     """
-    with output_lock(target.output) if IS_MAIN_PROCESS else nullcontext():
+    with locked_output(target.output) if IS_MAIN_PROCESS else nullcontext():
         return _finetune_job(models, data, options, target, progress)
 
 

@@ -25,7 +25,7 @@ from transfuse.cli.targets import WorkDir
 from transfuse.cli.validation import overwrite_policy
 from transfuse.config.job import Job
 from transfuse.data.generation import calibration_samples
-from transfuse.errors import TransfuseError
+from transfuse.errors import InterruptedRunError, TransfuseError
 from transfuse.evaluation.samples import MeasuredSamples
 from transfuse.fusion.data_memory import check_data_memory
 from transfuse.fusion.depth_samples import DepthSamples
@@ -74,7 +74,7 @@ def fuse_job(job: Job, work: WorkDir, progress: Progress) -> Fused:
     output = Path(str(job.output))
     job.torch_device()
     anchor, *_ = check_checkpoints(job.all_models(), job, check_fusible)
-    with working_in(work, output):
+    with working_in(work, output) as written:
         samples = calibration_samples(job.data, anchor, job)
         test_samples = samples_to_measure(job.data, job.models[0], anchor, DEFAULT_LIMIT, job) if job.report else None
         memory = job.max_memory
@@ -90,9 +90,11 @@ def fuse_job(job: Job, work: WorkDir, progress: Progress) -> Fused:
         report, address = None, None
         if process_group().first:
             fusion.save(output, overwrite_policy(job))
+            written()
             fusion = with_adapter_record(fusion, output)
             if maps is not None:
-                maps.save(str(job.maps))
+                with after_writing(output, "maps"):
+                    maps.save(str(job.maps))
             if job.report:
                 report = with_report(matched, fusion, output, test_samples, progress)
             measured = None if report is None else report.measured
@@ -149,11 +151,14 @@ def measure_fused(
 def _push(job: Job, output: Path) -> str:
     """Write the output to the Hub, and return the address. The output is kept even if that fails."""
     repo_id = str(job.push_to_hub)
+    again = shlex.join(["hf", "upload", repo_id, str(output)])
+    later = f"the model is in {output}, and `{again}` writes it later"
     try:
         return push_folder(output, repo_id, private=job.private or None)
     except TransfuseError as error:
-        again = shlex.join(["hf", "upload", repo_id, str(output)])
-        raise type(error)(f"{error}; the model is in {output}, and `{again}` writes it later") from error
+        raise type(error)(f"{error}; {later}") from error
+    except KeyboardInterrupt as error:
+        raise InterruptedRunError(f"interrupted; {later}") from error
 
 
 def plan_job(job: Job, progress: Progress = silent) -> FusionPlan:

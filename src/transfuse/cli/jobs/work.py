@@ -1,14 +1,14 @@
 """The folder of unfinished work beside an output: made, locked, and removed once the output is written."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from transfuse.base.distributed import process_group
 from transfuse.base.folders import make_folder, remove_empty
-from transfuse.base.lock import file_lock, output_lock
-from transfuse.checkpoint.output import remove_stale_folders
+from transfuse.base.lock import file_lock
+from transfuse.checkpoint.output import locked_output
 from transfuse.checkpoint.owned import CACHE_FOLDER, MARKER
 from transfuse.cli.targets import WorkDir
 from transfuse.errors import ConfigError, DataError, MemoryLimitError, SpecError
@@ -23,34 +23,36 @@ def _locked(work: WorkDir, output: Path) -> Iterator[None]:
     Raises:
         OutputError: another run has the lock.
     """
-    target = output.expanduser().resolve()
-    with output_lock(output):
+    with locked_output(output):
         make_folder(work.folder)
         with nullcontext() if work.persistent else file_lock(work.folder / MARKER, str(output)):
-            remove_stale_folders(target, "partial")
             yield
-            remove_stale_folders(target, "replaced")
 
 
 @contextmanager
-def working_in(work: WorkDir, output: Path) -> Iterator[None]:
+def working_in(work: WorkDir, output: Path) -> Iterator[Callable[[], None]]:
     """Make and lock the work folder, and remove it afterwards unless it is persistent.
 
-    An interrupted run leaves the folder only if it has intermediate results. A run whose models, samples or options
-    turn out not to fit together removes its own results, because no other run continues from them; those of an earlier
-    run stay.
+    An interrupted run leaves the folder only if it has intermediate results and the output is not written yet. A run
+    whose models, samples or options turn out not to fit together removes its own results, because no other run
+    continues from them; those of an earlier run stay.
+
+    Yields:
+        A function to call when the output is written.
     """
     absent = [parent for parent in work.folder.absolute().parents if not parent.exists()]
     with _locked(work, output) if process_group().first else nullcontext():
         make_folder(work.folder)
+        written = []
         if work.persistent:
-            yield
+            yield lambda: None
             return
         continues = _has_results(work.folder)
         try:
-            yield
+            yield lambda: written.append(output)
         except BaseException as error:
-            if isinstance(error, REFUSALS) and not isinstance(error, MemoryLimitError) and not continues:
+            unusable = isinstance(error, REFUSALS) and not isinstance(error, MemoryLimitError) and not continues
+            if unusable or written:
                 _remove_results(work.folder)
             if not _has_results(work.folder):
                 shutil.rmtree(work.folder, ignore_errors=True)
