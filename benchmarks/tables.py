@@ -78,9 +78,13 @@ TABLES: dict[str, Callable[[], str]] = {
     "carry-wider": partial(carry_table.table, "wider"),
     "carry-books": partial(carry_table.table, "books"),
     "one-base": one_base_table.table,
-    "shrink-vit": partial(shrink_table.increases, {"shrink-vit": "model a", "shrink-vit-b": "model b"}),
+    "shrink-vit": partial(
+        shrink_table.increases, {"shrink-vit": "model a", "shrink-vit-b": "model b", "shrink-vit-c": "model c"}
+    ),
     "shrink-gpt2": partial(shrink_table.table, "shrink-gpt2", perplexity=True),
-    "shrink-gpt2-both": partial(shrink_table.increases, {"shrink-gpt2": "model 1", "shrink-gpt2-2": "model 2"}),
+    "shrink-gpt2-all": partial(
+        shrink_table.increases, {"shrink-gpt2": "model 1", "shrink-gpt2-2": "model 2", "shrink-gpt2-3": "model 3"}
+    ),
     "shrink-antibody": partial(shrink_table.table, "shrink-antibody"),
     "shrink-antibody-400": partial(
         shrink_table.increases,

@@ -101,6 +101,22 @@ def test_two_runs_on_one_output_that_share_a_cache(world: World, run: Run) -> No
     assert not left.exists()
 
 
+@pytest.mark.parametrize("command", ["fuse", "carry", "finetune", "shrink"])
+def test_what_killed_runs_left_is_removed(command: str, world: World, run: Run) -> None:
+    """Unfinished outputs, and an old output that was set aside."""
+    aside = world.here / ".out.replaced-deadbeef"
+    assert run("fuse", world.a, world.b, "-o", aside, "--align", "none").status == 0
+    (world.here / ".out.partial-deadbeef").mkdir()
+    given = {
+        "fuse": [world.a, world.b, "--align", "none"],
+        "carry": [world.a, aside, world.b],
+        "finetune": [world.a, "--data", world.images],
+        "shrink": [world.a, "--data", world.bare, "--layers", 1, "--effort", "quick"],
+    }
+    assert run(command, *given[command], "-o", world.here / "out").status == 0
+    assert {path.name for path in world.here.iterdir()} == {"out"}
+
+
 @pytest.mark.parametrize("cache", [[], ["--cache", "one"], ["--cache", "two"]])
 def test_one_lock_for_an_output_whatever_the_cache(cache: list[str], world: World, run: Run) -> None:
     given = [*arguments(world), *(str(world.here / each) if each in ("one", "two") else each for each in cache)]

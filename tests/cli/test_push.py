@@ -22,6 +22,23 @@ def test_without_a_network_the_output_stays(world: World, run: Run, offline: Non
     assert (out / "model.safetensors").is_file()
 
 
+def test_an_interrupted_upload_says_where_the_model_is(
+    world: World, run: Run, offline: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing to continue, because the model is complete."""
+
+    def interrupted(*_: object, **__: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("transfuse.cli.jobs.fuse.push_folder", interrupted)
+    out = world.here / "out"
+    ran = run("fuse", world.a, world.b, "-o", out, "--data", world.bare, "--push-to-hub", "me/out")
+    assert ran.status == 130
+    assert f"interrupted; the model is in {out}, and `hf upload me/out {out}` writes it later" in ran.err
+    assert "--resume" not in ran.err
+    assert {path.name for path in world.here.iterdir()} == {"out"}
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

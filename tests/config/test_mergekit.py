@@ -85,7 +85,7 @@ def test_slerp_starts_at_the_base(tmp_path: Path) -> None:
 
 def test_linear_keeps_the_tokenizer_of_its_base(tmp_path: Path) -> None:
     models = [{"model": "a", "parameters": {"weight": 3}}, {"model": "b", "parameters": {"weight": 1}}]
-    values = {"merge_method": "linear", "models": models, "tokenizer_source": "union"}
+    values = {"merge_method": "linear", "models": models, "tokenizer_source": "union", "tokenizer": {"source": "base"}}
     found = job(values, tmp_path)
     assert (found.merge, found.models, found.normalized_weights(2)) == ("mean", ("a", "b"), [0.75, 0.25])
     based = job(values | {"base_model": "b"}, tmp_path)
@@ -115,7 +115,9 @@ def test_gradients_of_one_number_and_null_and_zero_are_read(tmp_path: Path) -> N
         ({"random_seed": 0}, ["random_seed", "pass --seed"]),
         ({"name": "merged"}, ["name", "leave it out"]),
         ({"chat_template": "auto"}, ["chat_template", "leave it out"]),
-        ({"tokenizer": {"source": "base"}}, ["tokenizer", "--vocab shared"]),
+        ({"tokenizer": {"source": "another"}}, ["tokenizer", "base or union"]),
+        ({"tokenizer": {"source": "base", "tokens": {}}}, ["tokenizer: tokens has no counterpart", "leave it out"]),
+        ({"parameters": {"lambda": -1}}, ["parameters.lambda", "write negative weights instead"]),
         ({"tokenizer_source": "another"}, ["tokenizer_source", "base or union"]),
         ({"merge_methods": "x"}, ["merge_methods", "no such key", "known: "]),
         ({"base_model": None}, ["merge_method", "needs base_model"]),
