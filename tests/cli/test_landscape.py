@@ -1,6 +1,7 @@
 """The plane through three models: where they lie, and what is measured there."""
 
 import json
+import shutil
 from math import dist
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,7 @@ def test_lineage_is_read_from_the_records(world: World, tmp_path: Path) -> None:
     assert recorded({"models": [b, a], "options": {"align": "exact"}}) == "none"
     assert recorded({"finetuned": a}) == "basis"
     assert recorded({"finetuned": b}) == "none"
+    assert recorded({"finetuned": b | {"path": "nowhere"}}) == "missing"
     assert recorded({"models": "?"}) == recorded([1]) == recorded({"finetuned": None}) == "none"
     (child / "transfuse.json").write_text("{")
     assert provenance(child, world.a) == "none"
@@ -120,7 +122,25 @@ def test_what_was_fine_tuned_from_a_fusion_is_still_in_the_basis(world: World, r
     (tuned / "transfuse.json").write_text(json.dumps(record))
     assert provenance(tuned, world.a) == "gauge"
     (fused / "config.json").write_text("{}")
-    assert provenance(tuned, world.a) == "none"
+    assert provenance(tuned, world.a) == "missing"
+
+
+def test_a_relative_parent_is_found_from_every_folder(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch, fused: Path
+) -> None:
+    tuned, other = world.here / "tuned", world.here / "other"
+    monkeypatch.chdir(world.here)
+    assert run("finetune", "fused", "-o", "tuned", "--data", world.images, "--epochs", 1, "-q").status == 0
+    other.mkdir()
+    shutil.copytree(world.b, other / "fused")
+    monkeypatch.chdir(other)
+    assert provenance(tuned, world.a) == "gauge"
+    shutil.rmtree(fused)
+    assert provenance(tuned, world.a) == "missing"
+    ran = run("landscape", world.a, world.b, tuned, "--data", world.images, "--points", 3, "--json")
+    assert [each["alignment"] for each in json.loads(ran.out)["models"]] == ["anchor", "aligned", "aligned"]
+    assert "tuned: is aligned to" in ran.err
+    assert "fine-tuned from is missing or has changed" in " ".join(ran.err.split())
 
 
 def test_distances_in_the_plane_are_those_between_the_models(world: World) -> None:

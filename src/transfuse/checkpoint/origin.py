@@ -39,6 +39,12 @@ class Origin:
         return {"path": self.path, "architecture": self.architecture, "sha256": self.sha256}
 
 
+def resolved(path: str, directory: str) -> str:
+    """Return a recorded path, which may be relative to the directory that the command ran in."""
+    absolute = Path(directory) / path
+    return path if absolute == Path(path).absolute() or not absolute.exists() else str(absolute)
+
+
 def origin(source: str | Path | PreTrainedModel, model: PreTrainedModel) -> Origin:
     """Hash the files of a checkpoint, or the tensors and the configuration of a loaded model.
 

@@ -7,12 +7,14 @@ from typing import Any, Literal
 from transfuse.checkpoint.companions import RECORD
 from transfuse.checkpoint.files import file_hashes
 from transfuse.checkpoint.load import local_directory
+from transfuse.checkpoint.origin import resolved
 from transfuse.checkpoint.owned import json_or_none
 from transfuse.config.literals import EXACT
 
-Lineage = Literal["none", "basis", "gauge"]
-"""What is known of a checkpoint's basis. none: nothing. basis: it is the anchor's, with norms not folded. gauge: it is
-the anchor's in the canonical gauge, in which exact alignment merges models."""
+Lineage = Literal["none", "missing", "basis", "gauge"]
+"""What is known of a checkpoint's basis. none: nothing. missing: it was fine-tuned from a model that is missing
+or has changed. basis: it is the anchor's, with norms not folded. gauge: it is the anchor's in the canonical gauge, in
+which exact alignment merges models."""
 MAX_GENERATIONS = 20  # of fine-tuning
 
 
@@ -33,9 +35,9 @@ def provenance(model: str | Path, anchor: str | Path) -> Lineage:
             parent = record["finetuned"]
             if parent["sha256"] == anchor_hashes:
                 return "basis"
-            folder = Path(parent["path"])
+            folder = Path(resolved(parent["path"], record.get("directory", ".")))
             if not folder.is_dir() or file_hashes(folder) != parent["sha256"]:
-                return "none"
+                return "missing"
         except (KeyError, IndexError, TypeError):  # not a record of transfuse
             return "none"
     return "none"

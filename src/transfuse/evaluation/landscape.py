@@ -234,6 +234,9 @@ def _in_first_basis(
     if origin == "basis":
         canonical = canonicalize(symmetric(network.spec), network.tensors)
         return network.materialize(canonical), ANCHOR if index == 0 else ALREADY_ALIGNED
+    if origin == "missing":
+        reason = "the model that it was fine-tuned from is missing or has changed"
+        context.progress.warn(f"{names[index]}: is aligned to {names[0]}, because {reason}")
     return ALIGNMENT_METHODS[options.align](anchor, network, context).carried, ALIGNED
 
 

@@ -140,6 +140,7 @@ def finetune(
     card = {"card": origins[0].card} if origins[0].card else {}
     record = description | {
         "finetuned": description["finetuned"] | card,
+        "directory": str(Path.cwd()),
         **({"split": samples.split} if samples.split else {}),
         "steps": state.global_step,
         "losses": [(entry["step"], entry["loss"]) for entry in state.log_history if "loss" in entry],

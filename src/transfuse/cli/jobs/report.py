@@ -15,10 +15,11 @@ from transfuse.checkpoint.command import carry_call, non_default_options, reprod
 from transfuse.checkpoint.config_file import read_config
 from transfuse.checkpoint.load import load_model, local_directory
 from transfuse.checkpoint.memory_inputs import has_samples_in_memory
+from transfuse.checkpoint.origin import resolved
 from transfuse.checkpoint.owned import REPORT_PAGE
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
 from transfuse.cli.jobs.report_files import check_unmeasured, report_texts, update_card, write_report
-from transfuse.cli.jobs.report_inputs import check_same_samples, read_record, resolved, samples_of, unchanged_path
+from transfuse.cli.jobs.report_inputs import check_same_samples, read_record, samples_of, unchanged_path
 from transfuse.config.data_options import is_generated
 from transfuse.config.make import make
 from transfuse.config.options import Options

@@ -13,6 +13,7 @@ from transfuse.checkpoint.companions import RECORD
 from transfuse.checkpoint.files import file_hashes
 from transfuse.checkpoint.load import local_directory
 from transfuse.checkpoint.memory_inputs import has_samples_in_memory, matched_on_samples
+from transfuse.checkpoint.origin import resolved
 from transfuse.errors import CheckpointError, ConfigError, DataError
 
 
@@ -64,12 +65,6 @@ def samples_of(record: Mapping[str, Any], output: Path) -> str | None:
             " transfuse eval, or fuse with samples in a file"
         )
     return None
-
-
-def resolved(path: str, directory: str) -> str:
-    """Return a path that the fusion used, which may be relative to the directory that the fusion ran in."""
-    absolute = Path(directory) / path
-    return path if Path(path).exists() or not absolute.exists() else str(absolute)
 
 
 def unchanged_path(model: Mapping[str, Any], directory: str) -> str:
