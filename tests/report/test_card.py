@@ -102,6 +102,13 @@ def test_the_result_of_training_is_what_held_out_samples_chose() -> None:
     assert "All weights were then trained" not in card(steps=0, best=0)
     assert "That gained nothing, so the result is <code>a</code>." in card(steps=25, best=0)
     assert "gained nothing" not in card(steps=25, best=25)
+    trained = "All weights were then trained on the outputs of the models, for 20 steps."
+    assert f"* Merge: {trained}\n" in card(steps=25, best=20)
+    fit = "Each layer was then fitted by least squares to the outputs of that layer in the models. "
+    untrained["least_squares"] = {}
+    assert f"* Merge: {fit}{trained}\n" in card(steps=25, best=20)
+    assert f"* Merge: {fit}All weights were then trained" in card(steps=25, best=0)
+    assert f"* Merge: {fit}The fitted layers did best" in card(steps=0, best=0, start="fitted layers")
     untrained["growth"] = {"parameters": {"anchor": 10, "grown": 15}, "sizes": {"anchor": {}, "grown": {}}}
     assert "that were added do nothing" in card(steps=25, best=0)
     assert "that were added do nothing" not in card(steps=25, best=25)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from transfuse.base.counted import counted
 from transfuse.base.short_names import short_names
 from transfuse.checkpoint.card_quality import given_quality, quality_fields, quality_section
 from transfuse.checkpoint.command import COMMAND, reproducing_call, source_of
@@ -34,7 +35,7 @@ MERGED = {  # how matched models were merged, by the name of the method
     "dare-ties": "Entries of the task vectors were dropped at random, signs were elected, and the others were added to"
     " the base (DARE, TIES).",
     "least-squares": "Each layer was then fitted by least squares to the outputs of that layer in the models.",
-    "learned": "All weights were then trained on the predictions of the models.",
+    "learned": "All weights were then trained on the outputs of the models.",
 }
 FITTED = "fitted layers"  # a start of the training, by its name in records
 FUSED_CARD = MARKDOWN.from_string("""\
@@ -218,7 +219,7 @@ def _parent_name(index: int, name: str) -> str:
 
 
 def _merged(record: Mapping[str, Any], parent: str | None) -> str:
-    """Return a sentence on the merge, and one more on what the result is if training the weights gained nothing.
+    """Return sentences on the merge: on trained weights, also on what they started from and on whether that gained.
 
     Args:
         parent: the parent that the result is, because nothing was better; None if there is none.
@@ -226,7 +227,12 @@ def _merged(record: Mapping[str, Any], parent: str | None) -> str:
     name = record["merge"]
     sentence = MERGED.get(name, f"The aligned models were merged by {code(name)}.")
     history = record.get("learned_weights")
-    if not history or history["best"]:
+    if not history:
+        return sentence
+    fit = f"{MERGED['least-squares']} " if "least_squares" in record else ""
+    steps = history["best"] or history["steps"]
+    sentence = f"{fit}{sentence.removesuffix('.')}, for {counted(steps, 'step')}."
+    if history["best"]:
         return sentence
     start = parent or text(history.get("start", FITTED))
     fitted = start.startswith(FITTED)
@@ -234,8 +240,7 @@ def _merged(record: Mapping[str, Any], parent: str | None) -> str:
         sentence = f"{sentence} That gained nothing, so the result is {'the ' if fitted else ''}{start}."
     else:
         subject, verb = (f"The {start}", "are") if fitted else (start, "is")
-        fit = MERGED["least-squares"]
-        sentence = f"{fit} {subject} did best on held-out samples and {verb} the result. Nothing was trained."
+        sentence = f"{fit}{subject} did best on held-out samples and {verb} the result. Nothing was trained."
     if growth_is_unused(record):
         sentence += " The hidden units and heads that were added do nothing."
     return sentence
