@@ -108,6 +108,7 @@ def test_a_fusion_with_its_report(world: World, run: Run) -> None:
     )
     assert found["verdict"] in page.shown
     assert all(name in page.shown for name in rows if ":" not in name)
+    assert "better than its controls. The plain average does not match the units. The uniform plan" in page.shown
     assert {f"anchor: {world.a}", f"model 2: {world.b}", str(world.images)} <= page.titles
     assert {"anchor: a", "model 2: b", "images"} <= set(page.texts)
     assert str(world.a) not in page.shown.replace(found["command"], "")

@@ -5,7 +5,7 @@ from dataclasses import replace
 from transfuse.evaluation.metrics import Metrics
 from transfuse.evaluation.statistics import Difference, Intervals, ScoreDifference
 from transfuse.report.facts import Measurement, Role, Row
-from transfuse.report.verdict import UNMEASURED, verdict
+from transfuse.report.verdict import UNMEASURED, controls_note, verdict
 
 SURE = Intervals((0, 1), (0, 1))
 APART, SAME = (0.01, 0.02), (-0.01, 0.02)
@@ -130,3 +130,18 @@ def test_each_kind_is_judged_by_its_first_metric() -> None:
         "Without labels, the fused model reaches an F1 of 10.0% over entities,"
         " below the weaker parent (an F1 of 50.0% over entities)."
     )
+
+
+def test_only_controls_that_were_measured_are_explained() -> None:
+    fusion, plain = row("fusion", "fusion", 0.55), row("plain average", "control", 0.1)
+    fitted = {"options": {"align": "exact"}, "merge": "mean"}
+    assert controls_note(measured(fusion, plain), fitted) == (
+        "A fusion is useful if it is better than its control. The plain average does not match the units."
+    )
+    found = measured(fusion, row("uniform plan", "control", 0.1))
+    found = replace(found, rows=[*found.rows, row("the anchor's share alone", "control", 0.1)])
+    assert controls_note(found, fitted | {"options": {"align": "none"}}) == (
+        "This fusion is a plain average. A fusion is useful if it is better than its controls."
+        " The uniform plan ignores the units. The anchor's share alone ignores the other models."
+    )
+    assert controls_note(measured(fusion), fitted) == ""

@@ -33,7 +33,8 @@ from transfuse.network.model import Network, with_tensors
 from transfuse.report.facts import GENERATED_TEXTS, Measurement, Role, Row
 from transfuse.report.names import IN_MEMORY, parent_name
 
-FUSION, PLAIN = "fusion", "plain average"
+FUSION = "fusion"
+PLAIN, UNIFORM, SHARE = "plain average", "uniform plan", "the anchor's share alone"  # the controls of a fusion
 ADDED = "difference added, not aligned"  # the control of a fine-tune that is carried
 PredictFn = Callable[[], Predictions]
 
@@ -149,7 +150,7 @@ def _controls(matched: Matched) -> dict[str, Mapping[str, Tensor]]:
         can_be_added = matched.carry.keeps_answers and _has_same_shapes(anchor, sources[0])
         return {ADDED: mean(tensors, matched.weights)} if can_be_added else {}
     if any(row is not None for row in matched.inputs.rows):
-        return {"the anchor's share alone": anchor_share}
+        return {SHARE: anchor_share}
     controls: dict[str, Mapping[str, Tensor]] = {}
     is_plain = matched.options.align == "none" and matched.options.merging(matched.data is not None) == "mean"
     if not is_plain and all(_has_same_shapes(anchor, source) for source in sources):
@@ -157,8 +158,8 @@ def _controls(matched: Matched) -> dict[str, Mapping[str, Tensor]]:
     context = AlignContext("weights", (), FlowOptions(plan="uniform"))
     with suppress(TransfuseError):  # the flow does not support all pairs of models
         aligned = aligned_weights([ALIGNMENT_METHODS["flow"](anchor, source, context) for source in sources])
-        controls["uniform plan"] = mean(aligned, matched.weights)
-    return controls | {"the anchor's share alone": anchor_share}
+        controls[UNIFORM] = mean(aligned, matched.weights)
+    return controls | {SHARE: anchor_share}
 
 
 def _lines(

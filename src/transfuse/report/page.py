@@ -19,6 +19,7 @@ from transfuse.report.evaluation_tables import format_p_value
 from transfuse.report.facts import Facts
 from transfuse.report.figures import figures, is_exact
 from transfuse.report.names import row_labels
+from transfuse.report.verdict import controls_note
 from transfuse.report.words import kinds_in_words, space_words
 
 MAX_HEADS = 64  # in a row of a table
@@ -33,6 +34,7 @@ def page(facts: Facts, alignments: Sequence[Alignment], methods: Sequence[Any] =
         methods: rows of `compare.Comparison`, for a table of other methods to fuse the same models.
     """
     heads = [space for space in facts.matched if space.pairs and len(space.pairs) <= MAX_HEADS]
+    roles = list(facts.record.get("carried", ()))
     return render(
         "fusion.html",
         facts,
@@ -41,8 +43,9 @@ def page(facts: Facts, alignments: Sequence[Alignment], methods: Sequence[Any] =
         weights=shown_weights(facts.record),
         kinds=kinds_in_words(facts.matched),
         all_exact=all(map(is_exact, facts.matched)),
-        roles=list(facts.record.get("carried", ())),
+        roles=roles,
         processors=_other_processors(facts),
+        controls=controls_note(facts.measured, facts.record) if facts.measured and not roles else "",
         methods=methods,
         heads=heads,
         head_count=max((len(space.pairs) for space in heads), default=0),

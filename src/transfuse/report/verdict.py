@@ -1,13 +1,35 @@
-"""A verdict on a fused model in one or two sentences."""
+"""A verdict on a fused model in one or two sentences, and what it is compared with."""
 
+from collections.abc import Mapping
 from math import isnan
+from typing import Any
 
 from transfuse.evaluation.measures import MEASURES
 from transfuse.evaluation.statistics import Difference
 from transfuse.report.facts import Measurement, Row
-from transfuse.report.measure import PLAIN
+from transfuse.report.measure import PLAIN, SHARE, UNIFORM
 
 UNMEASURED = "Not measured: there were no samples that fit the models. Pass some with --data."
+
+CONTROLS = {
+    PLAIN: "The plain average does not match the units.",
+    UNIFORM: "The uniform plan ignores the units.",
+    SHARE: "The anchor's share alone ignores the other models.",
+}
+
+
+def controls_note(measured: Measurement, record: Mapping[str, Any]) -> str:
+    """Return sentences on what the fused model should be better than, and on what each control is.
+
+    Args:
+        record: the content of `transfuse.json`.
+    """
+    controls = [row.name for row in measured.of("control")]
+    is_plain = record["options"]["align"] == "none" and record["merge"] == "mean"
+    sentences = ["This fusion is a plain average."] if is_plain else []
+    if controls:
+        sentences.append(f"A fusion is useful if it is better than its control{'s' if len(controls) > 1 else ''}.")
+    return " ".join([*sentences, *(CONTROLS[name] for name in controls)])
 
 
 def verdict(measured: Measurement | None) -> str:
