@@ -37,6 +37,7 @@ MERGED = {  # how matched models were merged, by the name of the method
     "least-squares": "Each layer was then fitted by least squares to the outputs of that layer in the models.",
     "learned": "All weights were then trained on the outputs of the models.",
 }
+DEFAULTS = {"calibration_samples": 0, "calibration_split": None, "base": None, "growth": None}  # of a record
 FITTED = "fitted layers"  # a start of the training, by its name in records
 FUSED_CARD = MARKDOWN.from_string("""\
 ---
@@ -84,7 +85,8 @@ permit a combined model before you share it.
 {% if data == "generated" %}
 * Samples: texts that the models generated themselves. No other data was used.
 {% elif data and (calibration_samples or depths) %}
-* Samples: {{ "{:,}".format(calibration_samples) ~ " of " if calibration_samples }}{{ data | code }}.
+* Samples: {{ "{:,}".format(calibration_samples) ~ " of " if calibration_samples }}\
+{{ data | data_and_split(calibration_split) }}.
 {% elif data %}
 * Samples: none to fuse. {{ data | code }} only measured the result.
 {% else %}
@@ -108,7 +110,7 @@ FINETUNED_CARD = MARKDOWN.from_string("""\
 # {{ name | text }}
 
 {{ finetuned.path | code if finetuned.path else "A model passed in memory" }} fine-tuned with transfuse: \
-{{ steps | counted("step") }} on {{ samples | counted("sample") }} of {{ data | code }}\
+{{ steps | counted("step") }} on {{ samples | counted("sample") }} of {{ data | data_and_split(split) }}\
 {{ ", with %s (share of the loss: %.4g)" % (teachers | length | counted("teacher"), schedule.distill) \
 if teachers else "" }}\
 {{ ", weighted per sample by %s" % schedule.teacher_weighting if schedule.teacher_weighting != "uniform" else "" }}.
@@ -134,7 +136,7 @@ def finetuned_card(name: str, record: Mapping[str, Any]) -> str:
     """
     tags = ["transfuse", *(["distillation"] if record["teachers"] else [])]
     header = header_fields([record["finetuned"]], "finetune", tags, record)
-    return FINETUNED_CARD.render(**record, name=name, header=as_front_matter(header))
+    return FINETUNED_CARD.render(**{"split": None} | dict(record), name=name, header=as_front_matter(header))
 
 
 def model_card(name: str, record: Mapping[str, Any]) -> str:
@@ -171,7 +173,7 @@ def model_card(name: str, record: Mapping[str, Any]) -> str:
         "call": call,
         "by_command": call.startswith(COMMAND),
     }
-    return FUSED_CARD.render(**{"calibration_samples": 0, "base": None, "growth": None} | dict(record) | values)
+    return FUSED_CARD.render(**DEFAULTS | dict(record) | values)
 
 
 def _depth_line(line: str) -> tuple[str, str]:

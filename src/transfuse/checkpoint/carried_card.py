@@ -48,7 +48,7 @@ to the predictions of the tuned model.
 {% endif %}
 {% endif %}
 {% if data %}
-* Samples: {{ "{:,}".format(calibration_samples) }} of {{ data | code }}.
+* Samples: {{ "{:,}".format(calibration_samples) }} of {{ data | data_and_split(calibration_split) }}.
 {% if kept_samples %}
 * Samples on which the new base was kept as it is: {{ "{:,}".format(kept_samples) }} of {{ keep | code }}.
 {% endif %}
@@ -88,4 +88,4 @@ def carried_card(name: str, record: Mapping[str, Any]) -> str:
         "call": call,
         "by_command": call.startswith(CARRY),
     }
-    return CARD.render(**{"least_squares": None, "keep": None} | dict(record) | values)
+    return CARD.render(**{"least_squares": None, "keep": None, "calibration_split": None} | dict(record) | values)

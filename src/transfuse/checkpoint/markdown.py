@@ -8,6 +8,7 @@ from jinja2 import Environment
 from transfuse.base.counted import counted
 from transfuse.base.printable import printable
 from transfuse.base.shown_number import shown_number
+from transfuse.checkpoint.command import source_of
 
 
 def text(value: str) -> str:
@@ -18,6 +19,11 @@ def text(value: str) -> str:
 def code(value: str) -> str:
     """Return inline code for a table cell."""
     return f"<code>{escape(printable(value)).replace('|', '&#124;').replace('`', '&#96;')}</code>"
+
+
+def data_and_split(source: str, split: str | None) -> str:
+    """Return the name of data as inline code, and after it the split that was read, if there is one."""
+    return f"{code(source_of(source))}, split {code(split)}" if split else code(source)
 
 
 def fenced(value: str, language: str = "") -> str:
@@ -34,4 +40,6 @@ def number(value: float | None) -> str:
 
 
 MARKDOWN = Environment(autoescape=False, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-MARKDOWN.filters.update(text=text, code=code, fenced=fenced, number=number, counted=counted)
+MARKDOWN.filters.update(
+    text=text, code=code, data_and_split=data_and_split, fenced=fenced, number=number, counted=counted
+)

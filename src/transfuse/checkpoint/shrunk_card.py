@@ -34,7 +34,8 @@ All weights were then trained on the streams and predictions of the large model,
 {% endif %}
 
 * Samples: {{ "{:,}".format(calibration_samples) }} \
-{{ "texts that the model generated itself" if data == "generated" else "of " ~ (data | code) }}. No labels were used.
+{{ "texts that the model generated itself" if data == "generated" \
+else "of " ~ (data | data_and_split(calibration_split)) }}. No labels were used.
 
 {{ quality }}
 ## {{ "Command" if by_command else "Call" }}
@@ -62,7 +63,7 @@ def shrunk_card(name: str, record: Mapping[str, Any]) -> str:
         "call": call,
         "by_command": call.startswith(SHRINK),
     }
-    return CARD.render(**{"learned_weights": None} | dict(record) | values)
+    return CARD.render(**{"learned_weights": None, "calibration_split": None} | dict(record) | values)
 
 
 def kept_experts(record: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:

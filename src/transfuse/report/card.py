@@ -9,7 +9,7 @@ from transfuse.checkpoint.card import short_data_name
 from transfuse.checkpoint.card_quality import MeasuredValues, Quality
 from transfuse.checkpoint.command import source_of
 from transfuse.checkpoint.hub_names import hub_name
-from transfuse.checkpoint.markdown import code
+from transfuse.checkpoint.markdown import code, data_and_split
 from transfuse.checkpoint.processor_sentences import processor_sentences
 from transfuse.evaluation.measures import loss_unit
 from transfuse.report.facts import Measurement, Row
@@ -33,10 +33,9 @@ def report_quality(measured: Measurement, verdict: str, record: Mapping[str, Any
     rows = {THIS_MODEL: _values(measured, fusion)} | {labels[row.name]: _values(measured, row) for row in others}
     source = source_of(measured.source)
     samples = fusion.metrics.samples
-    split = f", split {code(measured.split)}" if measured.split else ""
     use = "shrinking" if "shrunk" in record else "the fusion"
     also = f", which were also used for {use}" if measured.calibrated else ""
-    note = f"Measured on {measured.amount} of {code(short_data_name(source))}{split}{also}."
+    note = f"Measured on {measured.amount} of {data_and_split(short_data_name(source), measured.split)}{also}."
     if not measured.labeled:
         note += f" They have no labels, so the models are compared with {reference_words(record)}."
     if loss_unit(measured.measures):

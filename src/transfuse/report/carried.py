@@ -7,7 +7,7 @@ from typing import Any
 from transfuse.base.counted import counted
 from transfuse.base.printable import printable
 from transfuse.report.facts import Measurement
-from transfuse.report.tables import adapter_line
+from transfuse.report.tables import adapter_line, of_split
 
 NOTHING_GAINED = ", training gained nothing"
 MIN_GAIN = 1e-9  # a smaller gain of tuning has no share
@@ -40,7 +40,8 @@ def carried_verdict(measured: Measurement) -> str:
 def carry_summary(output: Path | str, record: Mapping[str, Any]) -> str:
     """Return lines on a carried fine-tune: where it is, how it was made, how long that took, and how good it is."""
     roles = record["carried"]
-    counts = [counted(record["calibration_samples"], "sample")] if record["calibration_samples"] else []
+    samples = counted(record["calibration_samples"], "sample") + of_split(record.get("calibration_split"))
+    counts = [samples] if record["calibration_samples"] else []
     counts += [f"{record['kept_samples']} to keep"] if record["kept_samples"] else []
     how = "by weights"
     if counts:

@@ -77,6 +77,7 @@ def render(template: str, facts: Facts, alignments: Sequence[Alignment] = (), **
         "svg": Markup,
         "weights_hash": _weights_hash,
         "short_data": _short_data,
+        "with_split": _with_split,
         "space_words": space_words,
         "metric_title": metric_title,
         "metric_value": metric_value,
@@ -95,6 +96,11 @@ def render(template: str, facts: Facts, alignments: Sequence[Alignment] = (), **
 def _short_data(source: str) -> str:
     """Return the name of samples without the folders that they are in, with their split."""
     return short_data_name(source) + source.removeprefix(source_of(source))
+
+
+def _with_split(source: str, split: str | None) -> str:
+    """Return the name of samples with the split that was read, if there is one."""
+    return f"{source_of(source)} (split {split})" if split else source
 
 
 def _weights_hash(hashes: Mapping[str, str]) -> str:

@@ -31,7 +31,7 @@ def fusion_summary(output: File | str, record: Mapping[str, Any]) -> str:
     growing = f", grown to {growth_line(record['growth'])}" if "growth" in record else ""
     growing += ", where the units that were added do nothing" if growth_is_unused(record) else ""
     merging = ", layers fitted by least squares" if "least_squares" in record else ""
-    used = f", {counted(samples, 'sample')}{_of_split(record.get('calibration_split'))}" if samples else ""
+    used = f", {counted(samples, 'sample')}{of_split(record.get('calibration_split'))}" if samples else ""
     if history := record.get("learned_weights"):
         merging = f"{merging}, {learning_line(history)}"
     return (
@@ -56,7 +56,8 @@ def adapter_line(output: File | str, record: Mapping[str, Any]) -> str:
     return "\n" + printable(f"Adapter in {folder}, for {record['adapter']['base']}. {held} Measure it with: {command}")
 
 
-def _of_split(split: str | None) -> str:
+def of_split(split: str | None) -> str:
+    """Return words for the split that was read; empty if the data have no splits."""
     return f" of split {split}" if split else ""
 
 
@@ -68,7 +69,7 @@ def _quality(record: Mapping[str, Any]) -> str:
 def training_summary(output: File | str, record: Mapping[str, Any]) -> str:
     """Return lines on the fine-tuned model: where it is, how it was trained, how long that took, and how good it is."""
     teachers = f", {counted(len(record['teachers']), 'teacher')}" if record["teachers"] else ""
-    samples = counted(record["samples"], "sample") + _of_split(record.get("split"))
+    samples = counted(record["samples"], "sample") + of_split(record.get("split"))
     first, last = (record["losses"][index][1] for index in (0, -1))
     summary = printable(
         f"Fine-tuned {record['finetuned']['path']} into {output} ({counted(record['steps'], 'step')} on"
@@ -90,7 +91,7 @@ def shrinking_summary(output: File | str, record: Mapping[str, Any]) -> str:
         printable(
             f"Shrunk {record['shrunk']['path']} into {output} ({parameters['small']:,} of {parameters['large']:,}"
             f" parameters, {share:.0%}; {size_changes(record)}; {', '.join(made)}, {record['calibration_samples']}"
-            f" samples, {record['seconds']:.1f} s)"
+            f" samples{of_split(record.get('calibration_split'))}, {record['seconds']:.1f} s)"
         )
         + _left_out(record)
         + _quality(record)

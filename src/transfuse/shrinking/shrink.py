@@ -139,6 +139,7 @@ def _shrunk(
         **({"tried_sizes": tried} if tried else {}),
         "data": GENERATED if is_generated(data) else data_name(data),
         "calibration_samples": sum(map(batch_size, batches)),
+        **({"calibration_split": samples.split} if samples.split else {}),
         **facts,
         **({"streamed": True} if spill else {}),
         "stages": watch.laps,
