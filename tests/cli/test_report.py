@@ -107,6 +107,7 @@ def test_a_fusion_with_its_report(world: World, run: Run) -> None:
         alone[str(out)]["against"][1]["loss"], abs=1e-5
     )
     assert found["verdict"] in page.shown
+    assert " %" not in page.shown
     assert all(name in page.shown for name in rows if ":" not in name)
     assert "better than its controls. The plain average does not match the units. The uniform plan" in page.shown
     assert {f"anchor: {world.a}", f"model 2: {world.b}", str(world.images)} <= page.titles

@@ -21,16 +21,17 @@ def metric_value(value: float, measure: str, sign: str = "") -> str:
     if isnan(value):
         return ""
     if MEASURES[measure].form.endswith("%"):
-        return f"{shown_number(100 * value, f'{sign}.1f')} %"
+        return shown_number(value, f"{sign}.1%")
     return shown_number(value, sign + (".1f" if measure == "perplexity" else ".3f"))
 
 
-def metric_interval(interval: Interval | None, measure: str) -> str:
-    """Return an interval in the unit of its metric; nothing for one that is not known."""
+def metric_interval(interval: Interval | None, measure: str, sign: str = "") -> str:
+    """Return an interval in the unit of its metric; nothing for one that is not known.
+
+    Args:
+        sign: "+" for differences.
+    """
     if interval is None:
         return ""
-    low, high = interval
-    if MEASURES[measure].form.endswith("%"):
-        return f"[{shown_number(100 * low, '.1f')}, {shown_number(100 * high, '.1f')}]"
-    digits = ".1f" if measure == "perplexity" else ".3f"
-    return f"[{shown_number(low, digits)}, {shown_number(high, digits)}]"
+    low, high = (metric_value(bound, measure, sign).removesuffix("%") for bound in interval)
+    return f"[{low}, {high}]"
