@@ -5,7 +5,6 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from glob import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +12,7 @@ from safetensors import SafetensorError
 
 from transfuse.base.atomic import fsync_file, is_disk_full, replace_atomically
 from transfuse.base.folders import check_creatable, hidden_sibling, make_folder, remove_empty
-from transfuse.base.lock import folder_lock, is_locked, output_lock
+from transfuse.base.lock import folder_lock
 from transfuse.checkpoint.companions import RECORD
 from transfuse.checkpoint.owned import first_foreign_entry, is_damaged, missing_model_part
 from transfuse.errors import ConfigError, OutputError
@@ -70,38 +69,6 @@ def atomic_directory(target: Path, overwrite: Overwrite = "refuse", inputs: Sequ
         raise
     finally:
         stack.close()
-
-
-@contextmanager
-def locked_output(output: Path) -> Iterator[None]:
-    """Hold the lock of an output, and remove what killed runs left beside it: old outputs once there is a new one.
-
-    Raises:
-        OutputError: another run holds the lock.
-    """
-    target = output.expanduser().resolve()
-    with output_lock(output):
-        remove_stale_folders(target, "partial")
-        yield
-        remove_stale_folders(target, "replaced")
-
-
-def remove_stale_folders(target: Path, kind: Literal["partial", "replaced"]) -> None:
-    """Remove the folders that killed runs left beside `target`, except those that a running process has locked.
-
-    Args:
-        kind: "partial" for unfinished outputs; "replaced" for old outputs, to be removed once there is a new one.
-    """
-    for folder in target.parent.glob(f".{escape(target.name)}.{kind}-{'[0-9a-f]' * 8}"):
-        if not is_locked(folder) and (kind == "partial" or _is_own_output(folder)):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_own_output(folder: Path) -> bool:
-    try:
-        return first_foreign_entry(folder) is None and missing_model_part(folder) is None
-    except OSError:
-        return False
 
 
 def check_target(target: Path, overwrite: Overwrite = "refuse", inputs: Sequence[Path] = ()) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 from transfuse.base.memory_limit import planned_limit
 from transfuse.base.progress import Progress
 from transfuse.base.timing import peak_bytes
-from transfuse.checkpoint.output import locked_output
+from transfuse.checkpoint.locked_output import locked_output
 from transfuse.cli.jobs.fuse import Fused, measure_fused, with_adapter_record, with_report
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
 from transfuse.cli.jobs.quality import measured_quality

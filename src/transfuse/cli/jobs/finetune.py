@@ -14,7 +14,8 @@ from transfuse.base.budget import FLOAT_BYTES, check_free_memory
 from transfuse.base.folders import remove_empty
 from transfuse.base.progress import Progress
 from transfuse.checkpoint.load import load_empty
-from transfuse.checkpoint.output import check_target, locked_output
+from transfuse.checkpoint.locked_output import locked_output
+from transfuse.checkpoint.output import check_target
 from transfuse.checkpoint.owned import RUN_STATE
 from transfuse.cli.jobs.inspection import check_checkpoints
 from transfuse.cli.jobs.quality import training_quality
