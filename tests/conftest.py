@@ -24,31 +24,37 @@ RELATIVES = (  # the longer proofs of close relatives of other families are slow
     *("Starcoder2", "GPTJ", "StableLm", "Cohere", "Falcon"),
     *("GptOss", "Qwen3Next", "Qwen3_5", "ViTMAE", "Marian"),
 )
-REPEATED = (  # tests of seconds that are slow for variants of a model that they run for
-    *("test_recovery[both", "test_recovery[activations", "test_a_model_with_itself_stays_as_it_is"),
-    *("test_a_layer_is_fitted_in_mixed_precision_in_every_family", "test_a_layer_is_fitted_in_every_family"),
-    *("test_a_model_that_is_what_its_parents_are_stays", "test_streaming_is_fusing_in_memory_bit_for_bit"),
-    *("test_the_anchors_shape_comes_out", "test_what_was_widened_comes_back"),
+REPEATED = (  # tests of seconds that are slow for every other model than these
+    "test_proofs.py::test_recovery[both",
+    "test_proofs.py::test_recovery[activations",
+    "test_proofs.py::test_mutation",
+    "test_proofs.py::test_saved_and_reloaded[exact",
+    "test_proofs.py::test_saved_and_reloaded[flow",
+    "test_function_check.py::test_a_function_that_stays_is_not",
+    "test_widths.py::test_a_hard_flow_doubles_and_halves_exactly",
+    "test_canonical_form.py::test_a_rescaled_copy_is_recovered",
+    "test_stream.py::test_streaming_is_fusing_in_memory_bit_for_bit",
+    "test_carry.py::test_to_a_symmetric_copy_it_is_exact",
+    "test_learned_weights.py::test_a_broken_model_comes_nearer_in_every_family",
+    "test_learned_weights.py::test_a_model_that_is_what_its_parents_are_stays",
+    "test_least_squares.py::test_a_model_with_itself_stays_as_it_is",
+    "test_least_squares.py::test_a_layer_is_fitted_in_every_family",
+    "test_fit_precision.py::test_a_layer_is_fitted_in_mixed_precision_in_every_family",
+    "test_exact.py::test_what_was_widened_comes_back",
 )
-VARIANTS = (
-    *("T5ForConditionalGeneration1", "BertForSequenceClassification", "BertForMaskedLM-tie_word_embeddings"),
-    *("qkv_bias", "mlp_bias", "use_swiglu_ffn", "use_shared_relative_position_bias"),
+ONLY_HERE = (  # what no representative has: two stacks of blocks, parallel residual streams
+    *("test_a_function_that_stays_is_not[T5ForConditionalGeneration1", "test_mutation[GPTNeoX"),
+    *("test_a_hard_flow_doubles_and_halves_exactly[weights-Gemma2", "test_a_layer_is_fitted_in_every_family[CLIP"),
+    "test_a_layer_is_fitted_in_every_family[DebertaV2ForMaskedLM]",
 )
-SLOW = (  # words in the names of tests that show for another family, or for a variant of one, what others show already
-    ("ElectraForPreTraining",),
-    ("DINOv3ViTModel-use_gated_mlp",),
-    ("DebertaV2ForMaskedLM-share_att_key",),
-    ("test_recovery", "-BartFor"),
-    *(("test_a_broken_model_comes_nearer_in_every_family", name) for name in ("CLIP", "Beit", "Dinov2", "qkv_bias")),
-    ("test_a_broken_model_comes_nearer_in_every_family", "BertForSequenceClassification"),
-    ("test_a_broken_model_comes_nearer_in_every_family", "T5Model"),
-    *(
-        ("test_a_model_that_is_what_its_parents_are_stays", name)
-        for name in ("qkv_bias", "Beit", "Dinov2", "CLIP", "BertForSequenceClassification", "T5Model")
-    ),
+SLOW = (  # words in the names of tests that show for another model, method or precision what others show already
     ("test_every_kind_comes_nearer_to_its_parents", "sequence to sequence"),
     ("test_every_kind_comes_nearer_to_its_parents", "images and texts"),
     ("test_every_kind_comes_nearer_to_its_parents", "multi-label"),
+    ("test_the_fusion_is_that_of_equal_orders", "-False]"),
+    ("test_a_function_that_changes_is_refused[exact-from_files", "Llama"),
+    ("test_a_function_that_changes_is_refused", "from_files-T5"),
+    ("test_a_function_that_changes_is_refused[none", "GPT2"),
     ("test_mapped_is_loaded_bit_for_bit", "llama-learned"),
     ("test_so_it_is_in_other_precisions_and_with_three", "exact, activations-torch.float64"),
     ("test_learned_weights_are_better_than_the_mean_and_nearer_to_the_parents_than_fitted_ones", "score"),
@@ -58,7 +64,6 @@ SLOW = (  # words in the names of tests that show for another family, or for a v
     ("test_cut_short_anywhere_it_goes_on[hard flow]",),
     ("test_cut_short_anywhere_it_goes_on[least squares]",),
     ("test_cut_short_anywhere_it_goes_on[streamed",),
-    ("test_mutation[BartFor",),
     ("test_the_wide_model_teaches_as_it_is",),
     ("test_streams_are_what_brings_it_back",),
     ("test_with_samples[learned-False]",),
@@ -67,11 +72,17 @@ SLOW = (  # words in the names of tests that show for another family, or for a v
     *(("test_growing_with_a_copy_keeps_the_function", name) for name in ("BertForMaskedLM-2.0", "embeddings-2.0")),
     *(("test_mapped_is_loaded_bit_for_bit", name) for name in ("vit-none", "bert-none", "gpt2-none", "moe-learned")),
     *(("test_mapped_is_loaded_bit_for_bit", name) for name in ("bert-exact", "gpt2-exact", "bert-flow")),
-    *(("test_a_hard_flow_doubles_and_halves_exactly[weights", name) for name in ("T5", "CLIP", "Bert", "GPTNeoX")),
-    ("test_a_rescaled_copy_is_recovered", "alike"),
     *(("test_mapped_is_loaded_bit_for_bit", name) for name in ("llama-least", "vit-least", "qwen3-moe-none")),
-    *((test, variant) for test in REPEATED for variant in VARIANTS),
-    ("test_the_anchors_shape_comes_out", "Roberta"),
+    *(("test_mapped_is_loaded_bit_for_bit", name) for name in ("qwen3-moe-exact", "vit-exact", "gpt2-least")),
+    ("test_settings_of_the_caller_change_no_result[float64_by_default]",),
+    ("test_carry.py::test_a_new_base_of_another_width_is_taught",),
+    ("test_so_it_is_in_other_precisions_and_with_three", "exact, activations-torch.bfloat16"),
+    ("test_learned_kinds.py::test_embeddings_come_nearer_to_their_mean[clip]",),
+    ("test_the_student_says_what_who_is_believed_says[labels]",),
+    ("test_shrink_resume.py::test_cut_short_anywhere_it_goes_on[a narrower stream]",),
+    ("test_where_little_is_gained_layers_are_fitted_as_without[0.01",),
+    ("test_without_a_base_it_is_the_difference_from_the_anchor[gpt2]",),
+    ("test_nothing_is_left[flow]",),
     ("test_settings_of_the_caller_change_no_result[autocast]",),
     ("test_memory_limit.py::test_a_command_is_bounded_before_it_begins[10000000TB",),
     ("test_as_pot_in_double_precision[0.02",),
@@ -99,7 +110,6 @@ QUICK = (  # tests of a second or less
     "test_proofs.py::test_a_carried_source",
     "test_proofs.py::test_widening",
     "test_proofs.py::test_saved_and_reloaded[none",
-    "test_least_squares.py::test_a_layer_is_fitted_in_every_family[DebertaV2ForMaskedLM]",
 )
 
 
@@ -109,11 +119,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         parameters = getattr(item, "callspec", None)
         cases = [value for value in parameters.params.values() if isinstance(value, Case)] if parameters else []
-        if any(case.name not in REPRESENTATIVE for case in cases) or any(name in item.nodeid for name in LONG):
-            item.add_marker(pytest.mark.ci)
+        is_other = any(case.name not in REPRESENTATIVE for case in cases)
         is_relative = any(case.name.startswith(RELATIVES) for case in cases)
-        repeats = any(all(word in item.nodeid for word in words) for words in SLOW)
-        if repeats or (is_relative and not any(name in item.nodeid for name in QUICK)):
+        is_named = [any(name in item.nodeid for name in names) for names in (LONG, QUICK, REPEATED, ONLY_HERE)]
+        is_long, is_quick, is_repeated, is_only_here = is_named
+        if is_other or is_long:
+            item.add_marker(pytest.mark.ci)
+        repeats = (is_relative and not is_quick) or (is_other and is_repeated)
+        if (repeats and not is_only_here) or any(all(word in item.nodeid for word in words) for words in SLOW):
             item.add_marker(pytest.mark.slow)
 
 

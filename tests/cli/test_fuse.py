@@ -70,7 +70,7 @@ def test_a_run_that_was_killed_goes_on_where_it_was(
     what: tuple[str, ...], state: str, world: World, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(validation.Validation, "interval", lambda *_: 2)
-    monkeypatch.setattr(race, "STEPS", (0, 0, 0))
+    monkeypatch.setattr(race, "STEPS", (0, 0))
     whole = load_whole(world, run, what)
 
     def killed(self: loop.TrainingLoop) -> None:

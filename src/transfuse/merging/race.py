@@ -17,7 +17,7 @@ from transfuse.distillation.validation import INTERVAL
 from transfuse.merging.idle_states import IdleStates
 from transfuse.merging.learned_weights import WeightDistillation
 
-STEPS = (INTERVAL, 3 * INTERVAL, 6 * INTERVAL)  # of the rounds
+STEPS = tuple(INTERVAL * count for count in (1, 3, 6, 9, 12))  # up to which the rounds go
 CATCHING_UP = 2 / 3  # the largest share of a difference in loss that is left after a round in which a model catches up
 ROUND_SHARE = 0.05  # of the time, after which a start ends its round early
 
@@ -60,7 +60,9 @@ class Race:
     Attributes:
         loop: the training. It holds the first start when the race begins, and the chosen one when it ends.
         choice: what the starts have reached so far.
-        early, late, last: the steps up to which starts are trained. Without time for training, all are 0.
+        early, late: the steps up to which starts are trained in the first two rounds. Without time for training, they
+            are 0.
+        duels: the same in later rounds, in which two starts take part.
     """
 
     def __init__(self, loop: WeightDistillation, folder: Path) -> None:
@@ -70,7 +72,7 @@ class Race:
         """
         self.loop = loop
         self.choice = StartChoice()
-        self.early, self.late, self.last = STEPS if loop.options.trains else (0, 0, 0)
+        self.early, self.late, *self.duels = STEPS if loop.options.trains else (0, 0)
         self._states = IdleStates(folder)
         self._courses: dict[str, list[float]] = {}  # the validation losses of each start
 

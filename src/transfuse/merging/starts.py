@@ -3,8 +3,8 @@
 A parent can be nearer to the parents' mean than any closed form, for example if it knows most of what both know. Which
 start is best shows only after some steps, because fitted layers improve faster. The other models take a few steps
 first. The best of them and the fitted layers then take some more, and the one whose loss is lowest goes on, if the last
-improvements continue (compare successive halving, Jamieson & Talwalkar, 1502.07943). A second model that catches up
-with the best one takes the same steps as that does, because a parent that knows less at first may learn more.
+improvements continue (compare successive halving, Jamieson & Talwalkar, 1502.07943). A second model takes part
+for as long as it catches up with the best one, because a parent that knows less at first may learn more.
 
 The streams of language models can be too different to be compared, even in one basis. Predictions alone then teach
 more, which the fitted layers find out for all starts. If streams teach them more, the best other start is trained by
@@ -55,9 +55,13 @@ def choose_start(
     race.keep_only(finalists)
     race.train(finalists[1:], race.late)
     chosen = race.best(finalists)
-    if chosen in left and len(undecided := race.contenders(left, before)) > 1:
-        race.train(undecided, race.last)
-        chosen = race.best(undecided)
+    for steps in race.duels if chosen in left else ():
+        now = dict(race.choice.losses)
+        left = race.contenders(left, before)
+        if len(left) == 1:
+            break
+        race.train(left, steps)
+        chosen, before = race.best(left), now
     race.finish(chosen)
     loop.schedule.spend(time.monotonic() - begin)
     loop.save(saved)
