@@ -7,6 +7,9 @@ from kinds import NAMES, SENTENCES, bert, classes, jsonl, text
 from transformers import BertForSequenceClassification
 from world import Run
 
+import transfuse
+from transfuse.checkpoint.load import load_model
+
 
 def test_every_command_says_which_split_it_read(tmp_path: Path, run: Run) -> None:
     a, b, c = (
@@ -25,8 +28,8 @@ def test_every_command_says_which_split_it_read(tmp_path: Path, run: Run) -> Non
     assert f"of {data} (split test)." in printed
     printed = run("shrink", a, "-o", shrunk, "--intermediate-size", 8, *measured).out
     assert "24 samples of split train" in printed
-    printed = run("carry", a, tuned, b, "-o", carried, *measured).out
-    assert "24 samples of split train" in printed
+    printed = run("carry", a, tuned, b, "-o", carried, *measured, "--keep", data).out
+    assert "24 samples of split train and 24 to keep of split train" in printed
     for output in (fused, tuned, shrunk, carried):
         assert f"{data}</code>, split <code>train</code>" in (output / "README.md").read_text()
         assert output == tuned or "data (split train)</span>, 24 samples" in (output / "report.html").read_text()
@@ -34,3 +37,20 @@ def test_every_command_says_which_split_it_read(tmp_path: Path, run: Run) -> Non
         arguments = [*command, "--data", data, "--points", 3]
         assert "(split test)" in run(*arguments).out
         assert json.loads(run(*arguments, "--json").out)["split"] == "test"
+
+
+def test_so_do_calls_in_python(tmp_path: Path) -> None:
+    a, b = (
+        bert(tmp_path / name, BertForSequenceClassification, seed, **classes(NAMES)) for seed, name in enumerate("ab")
+    )
+    data = tmp_path / "data"
+    data.mkdir()
+    for split in ("train", "test"):
+        jsonl(data / f"{split}.jsonl", [{"text": text(*each)} for each in SENTENCES])
+    fused = transfuse.fuse([a, b], data, merge="least-squares")
+    assert (fused.record["data"], fused.record["calibration_split"]) == (str(data), "train")
+    shifted = load_model(a)
+    shifted.classifier.bias.data += 1
+    carried = transfuse.carry(load_model(a), shifted, b, data=data, keep=data, effort="quick")
+    assert carried.record["calibration_split"] == carried.record["keep_split"] == "train"
+    assert (carried.record["data"], carried.record["keep"]) == (str(data), str(data))

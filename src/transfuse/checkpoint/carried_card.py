@@ -50,7 +50,8 @@ to the predictions of the tuned model.
 {% if data %}
 * Samples: {{ "{:,}".format(calibration_samples) }} of {{ data | data_and_split(calibration_split) }}.
 {% if kept_samples %}
-* Samples on which the new base was kept as it is: {{ "{:,}".format(kept_samples) }} of {{ keep | code }}.
+* Samples on which the new base was kept as it is: {{ "{:,}".format(kept_samples) }} of \
+{{ keep | data_and_split(keep_split) }}.
 {% endif %}
 {% else %}
 * The difference between the weights of both was added to the new base. No samples were used.
@@ -88,4 +89,5 @@ def carried_card(name: str, record: Mapping[str, Any]) -> str:
         "call": call,
         "by_command": call.startswith(CARRY),
     }
-    return CARD.render(**{"least_squares": None, "keep": None, "calibration_split": None} | dict(record) | values)
+    missing = dict.fromkeys(("least_squares", "keep", "calibration_split", "keep_split"))
+    return CARD.render(**missing | dict(record) | values)

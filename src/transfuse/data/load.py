@@ -67,6 +67,11 @@ def data_name(data: Any) -> str | None:
     return str(data) if isinstance(data, str | Path) else getattr(data, "source", DATASET_IN_MEMORY)
 
 
+def split_of(data: Any) -> str | None:
+    """Return the split that the samples are, if they are `Samples` of a source with splits."""
+    return data.split if isinstance(data, Samples) else None
+
+
 def is_same_source(data: Any, samples: Samples) -> bool:
     """Return whether samples are from the same source as other data, or from one of its files, by whatever path.
 

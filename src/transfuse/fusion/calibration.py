@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+from datasets import Dataset, DatasetDict
 from transformers import PreTrainedModel
 
 from transfuse.alignment.flow.policy import WEIGHTED
@@ -13,6 +15,7 @@ from transfuse.base.batch import Batch, batch_bytes
 from transfuse.base.budget import cache_bytes
 from transfuse.base.progress import Progress, silent
 from transfuse.checkpoint.load import Model
+from transfuse.config.data_options import is_generated
 from transfuse.config.literals import BY_WEIGHTS, MatchOn
 from transfuse.config.options import Options
 from transfuse.data.blocks import in_blocks
@@ -26,6 +29,23 @@ from transfuse.data.tasks import SEQUENCE_TO_SEQUENCE, with_model_ids
 from transfuse.distillation.validation import split_with_answers
 from transfuse.errors import ConfigError, NoLabelsError
 from transfuse.network.model import Network
+
+
+def opened(data: Any, options: Options) -> Any:
+    """Return samples that are opened once, for the check of memory and for the fusion, if they are read."""
+    if data is None or is_generated(data):
+        return data
+    read = not _is_named(data) or reads_samples(options, resolve_match_on(options, data))
+    return open_samples(data, options, CALIBRATION) if read else data
+
+
+def recorded(given: Any, data: Any) -> Any:
+    """Return what the record names the samples by: as they were given, or else the opened or generated samples."""
+    return given if _is_named(given) and not is_generated(given) else data
+
+
+def _is_named(data: Any) -> bool:
+    return isinstance(data, str | Path | Dataset | DatasetDict)
 
 
 def calibrate(

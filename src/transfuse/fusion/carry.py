@@ -29,10 +29,10 @@ from transfuse.checkpoint.load import Model
 from transfuse.config.settings import memory_bytes
 from transfuse.config.validation import check_read
 from transfuse.data.generation import given_or_generated
-from transfuse.data.load import data_name, warn_of_test_split
+from transfuse.data.load import data_name, split_of, warn_of_test_split
 from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.cache_keys import no_cache
-from transfuse.fusion.calibration import calibrate, sample_budget
+from transfuse.fusion.calibration import calibrate, opened, recorded, sample_budget
 from transfuse.fusion.carry_plan import (
     FITTED,
     ROLES,
@@ -103,6 +103,7 @@ def carried(matched: Matched, progress: Progress | bool = silent, processor: Any
     facts = {"carried": roles, "keep": targets and targets.source, "kept_samples": 0}
     if targets:
         facts["kept_samples"] = sum(map(batch_size, targets.kept))
+        facts |= {"keep_split": targets.split} if targets.split else {}
     return replace(fusion, record=fusion.record | facts)
 
 
@@ -128,6 +129,8 @@ def match_for_carry(
     chosen = carry_options(options, data is not None, keep is not None)
     check_read(options, {}, data, keep)
     chosen = options_for(chosen, new_base, base, tuned, data is not None)
+    given = (data, keep)
+    data, keep = (opened(samples, chosen) for samples in given)
     roles = (new_base, base, tuned)
     check_given(roles, names_by_role(roles))
     watch = Stopwatch()
@@ -138,8 +141,8 @@ def match_for_carry(
 
     check = partial(check_readable_samples, estimate, limit, progress.warn)
     fitted = chosen if chosen.merge == "mean" else chosen.model_copy(update={"merge": FITTED})  # with any head
-    opened = open_models([tuned, new_base, base], fitted, data is not None, progress, limit, False, check)
-    inputs = _in_order(opened, roles)
+    loaded = open_models([tuned, new_base, base], fitted, data is not None, progress, limit, False, check)
+    inputs = _in_order(loaded, roles)
     new, old, changed = inputs.networks
     if not any(inputs.borrowed):  # a new head may be all that was tuned
         check_differs(changed, old, "give a fine-tune")
@@ -158,6 +161,7 @@ def match_for_carry(
         calibrate(inputs.networks, new_base, samples, chosen, processor, progress) for samples in (data, keep)
     )
     watch.lap("preparing samples")
+    names = [recorded(*pair) for pair in zip(given, (data, keep), strict=True)]
     batches = [*context.batches, *kept.batches]
     both = replace(context, batches=batches, progress=progress, room=inputs.room(limit))
     if chosen.align == "none":
@@ -170,13 +174,14 @@ def match_for_carry(
     if not of_one_base((base, tuned)):
         check_descendants(*descendant, [changed.name], old.name, OWN_BASE)
     watch.lap("aligning")
-    targets = CarryTargets(ANSWERS, kept.batches, not any(inputs.borrowed), data_name(keep))
+    targets = CarryTargets(ANSWERS, kept.batches, not any(inputs.borrowed), data_name(names[1]), split_of(keep))
     return Matched(
         inputs=replace(inputs, borrowed=()),  # all have the head of the tuned model now
         weights=WEIGHTS,
         options=chosen,
         context=context,
-        data=data,
+        data=names[0],
+        split=split_of(data),
         alignments=alignments,
         history=None,
         stores=no_cache(len(inputs.networks)),

@@ -7,8 +7,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from datasets import Dataset, DatasetDict
-
 from transfuse.alignment.interface import AlignContext
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.distributed import process_group
@@ -17,18 +15,16 @@ from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.base.torch_settings import own_torch_settings
 from transfuse.checkpoint.load import Model
-from transfuse.config.data_options import is_generated
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.config.settings import memory_bytes
 from transfuse.config.validation import check_read, fewest_models
 from transfuse.data.generation import given_or_generated
-from transfuse.data.load import open_samples, warn_of_test_split
-from transfuse.data.splits import CALIBRATION
+from transfuse.data.load import split_of, warn_of_test_split
 from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.align import align, aligned_base
 from transfuse.fusion.cache_keys import CacheKeys, cache_keys
-from transfuse.fusion.calibration import calibrate, reads_samples, resolve_match_on, sample_budget
+from transfuse.fusion.calibration import calibrate, opened, reads_samples, recorded, resolve_match_on, sample_budget
 from transfuse.fusion.compatible import check_models_given
 from transfuse.fusion.data_memory import check_readable_samples
 from transfuse.fusion.depth_samples import DepthSamples
@@ -65,7 +61,7 @@ def match(
     check_models_given(models, fewest_models(chosen.merge, base is not None))
     folder = cache_folder(cache)
     warn_of_test_split(data)
-    given, data = data, _opened(data, chosen)
+    given, data = data, opened(data, chosen)
     watch = Stopwatch()
     check = partial(check_readable_samples, _memory_estimate(models[0], data, processor), limit, progress.warn)
     depth_samples = None
@@ -106,7 +102,8 @@ def match(
         weights=weights,
         options=chosen,
         context=context,
-        data=given if _is_named(given) else data,
+        data=recorded(given, data),
+        split=split_of(data),
         alignments=tuple(alignments),
         history=history,
         stores=stores,
@@ -118,19 +115,6 @@ def match(
         other_processors=others,
         adapter_base=adapter_base.with_samples(context.batches),
     )
-
-
-def _is_named(data: Any) -> bool:
-    """Return whether the record names samples as they were given."""
-    return isinstance(data, str | Path | Dataset | DatasetDict) and not is_generated(data)
-
-
-def _opened(data: Any, options: Options) -> Any:
-    """Return samples that are opened once, for the check of memory and for the fusion, if they are read."""
-    if data is None or is_generated(data):
-        return data
-    read = not _is_named(data) or reads_samples(options, resolve_match_on(options, data))
-    return open_samples(data, options, CALIBRATION) if read else data
 
 
 def _memory_estimate(anchor: Model, data: Any, processor: Any) -> Callable[[Estimate, bool], DataEstimate | None]:

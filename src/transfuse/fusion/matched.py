@@ -32,7 +32,8 @@ class Matched:
         inputs: the models, the anchor first.
         weights: one per model; they sum to one.
         context: what units were matched on, and the prepared calibration batches.
-        data: the calibration samples, or None.
+        data: the calibration samples as the record names them, or None.
+        split: the split of their source that they are; None: it has no splits.
         alignments: one per model after the anchor, in order.
         history: the training history of the maps; None if no maps were trained.
         stores: the caches of this fusion.
@@ -57,6 +58,7 @@ class Matched:
     history: History | None
     stores: CacheKeys
     seconds: dict[str, float]
+    split: str | None = None
     workspace: TemporaryDirectory[str] | None = None
     base_correlation: float | None = None
     base_alignment: Alignment | None = None

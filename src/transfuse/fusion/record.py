@@ -14,7 +14,6 @@ from transfuse.checkpoint.load import local_directory
 from transfuse.checkpoint.memory_inputs import matched_on_samples
 from transfuse.checkpoint.origin import PACKAGES
 from transfuse.data.load import data_name
-from transfuse.data.samples import Samples
 from transfuse.fusion.matched import Matched
 from transfuse.fusion.vocabulary import Rows
 from transfuse.transport.solve import Match
@@ -47,7 +46,6 @@ def _inputs_and_maps(matched: Matched) -> dict[str, Any]:
     """Return what is recorded of every fusion: the models, the options, the samples, the versions, and the maps."""
     origins, options, context, data = matched.inputs.origins, matched.options, matched.context, matched.data
     anchor = origins[0].path
-    split = data.split if isinstance(data, Samples) else None
     return {
         "models": [
             model.as_dict() | {"weight": weight} | ({"card": model.card} if model.card else {})
@@ -59,7 +57,7 @@ def _inputs_and_maps(matched: Matched) -> dict[str, Any]:
         "merge": None,
         "data": data_name(data),
         "calibration_samples": sum(map(batch_size, context.batches)),
-        **({"calibration_split": split} if split and context.batches else {}),
+        **({"calibration_split": matched.split} if matched.split and context.batches else {}),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "alignments": [
             {

@@ -81,12 +81,14 @@ class CarryTargets:
         kept: samples on which the first model is to stay as it is.
         keeps_answers: whether its predictions count there; False if it has no head of its own.
         source: the name of these samples; None: there are none.
+        split: the split of the source that they are; None: it has no splits.
     """
 
     answer_weights: Sequence[float]
     kept: Sequence[Batch] = ()
     keeps_answers: bool = True
     source: str | None = None
+    split: str | None = None
 
     def kept_split(self, batches: Sequence[Batch]) -> Split:
         """Return samples on which only the first model counts."""

@@ -42,7 +42,8 @@ def carry_summary(output: Path | str, record: Mapping[str, Any]) -> str:
     roles = record["carried"]
     samples = counted(record["calibration_samples"], "sample") + of_split(record.get("calibration_split"))
     counts = [samples] if record["calibration_samples"] else []
-    counts += [f"{record['kept_samples']} to keep"] if record["kept_samples"] else []
+    if kept := record["kept_samples"]:
+        counts.append(f"{kept} to keep{of_split(record.get('keep_split'))}")
     how = "by weights"
     if counts:
         how = f"{'taught on' if record['options']['align'] == 'none' else 'layers fitted to'} {' and '.join(counts)}"
