@@ -43,7 +43,7 @@ REPEATED = (  # tests of seconds that are slow for every other model than these
     "test_fit_precision.py::test_a_layer_is_fitted_in_mixed_precision_in_every_family",
     "test_exact.py::test_what_was_widened_comes_back",
 )
-ONLY_HERE = (  # what no representative has: two stacks of blocks, parallel residual streams
+ONLY_HERE = (  # not slow: no representative has two stacks or towers, branches side by side, or such norms
     *("test_a_function_that_stays_is_not[T5ForConditionalGeneration1", "test_mutation[GPTNeoX"),
     *("test_a_hard_flow_doubles_and_halves_exactly[weights-Gemma2", "test_a_layer_is_fitted_in_every_family[CLIP"),
     "test_a_layer_is_fitted_in_every_family[DebertaV2ForMaskedLM]",
@@ -119,13 +119,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         cases = [value for value in parameters.params.values() if isinstance(value, Case)] if parameters else []
         is_other = any(case.name not in REPRESENTATIVE for case in cases)
         is_relative = any(case.name.startswith(RELATIVES) for case in cases)
-        is_named = [any(name in item.nodeid for name in names) for names in (LONG, QUICK, REPEATED, ONLY_HERE)]
-        is_long, is_quick, is_repeated, is_only_here = is_named
-        if is_other or is_long:
+        if is_other or _is_among(LONG, item):
             item.add_marker(pytest.mark.ci)
-        repeats = (is_relative and not is_quick) or (is_other and is_repeated)
-        if (repeats and not is_only_here) or any(all(word in item.nodeid for word in words) for words in SLOW):
+        repeats = (is_relative and not _is_among(QUICK, item)) or (is_other and _is_among(REPEATED, item))
+        is_named = any(all(word in item.nodeid for word in words) for words in SLOW)
+        if is_named or (repeats and not _is_among(ONLY_HERE, item)):
             item.add_marker(pytest.mark.slow)
+
+
+def _is_among(names: tuple[str, ...], item: pytest.Item) -> bool:
+    return any(name in item.nodeid for name in names)
 
 
 @pytest.fixture(autouse=True)

@@ -11,14 +11,19 @@ import transfuse
 from transfuse.checkpoint.load import load_model
 
 
+def written(folder: Path) -> Path:
+    """A folder with the same labeled texts in two splits."""
+    folder.mkdir()
+    for split in ("train", "test"):
+        jsonl(folder / f"{split}.jsonl", [{"text": text(*each), "label": each[0]} for each in SENTENCES])
+    return folder
+
+
 def test_every_command_says_which_split_it_read(tmp_path: Path, run: Run) -> None:
     a, b, c = (
         bert(tmp_path / name, BertForSequenceClassification, seed, **classes(NAMES)) for seed, name in enumerate("abc")
     )
-    data = tmp_path / "data"
-    data.mkdir()
-    for split in ("train", "test"):
-        jsonl(data / f"{split}.jsonl", [{"text": text(*each), "label": each[0]} for each in SENTENCES])
+    data = written(tmp_path / "data")
     fused, tuned, shrunk, carried = (tmp_path / name for name in ("fused", "tuned", "shrunk", "carried"))
     measured = ("--data", data, "--steps", 1, "--report")
     printed = run("fuse", a, b, "-o", fused, "--data", data, "--merge", "mean", "--report").out
@@ -43,10 +48,7 @@ def test_so_do_calls_in_python(tmp_path: Path) -> None:
     a, b = (
         bert(tmp_path / name, BertForSequenceClassification, seed, **classes(NAMES)) for seed, name in enumerate("ab")
     )
-    data = tmp_path / "data"
-    data.mkdir()
-    for split in ("train", "test"):
-        jsonl(data / f"{split}.jsonl", [{"text": text(*each)} for each in SENTENCES])
+    data = written(tmp_path / "data")
     fused = transfuse.fuse([a, b], data, merge="least-squares")
     assert (fused.record["data"], fused.record["calibration_split"]) == (str(data), "train")
     shifted = load_model(a)

@@ -161,7 +161,6 @@ def match_for_carry(
         calibrate(inputs.networks, new_base, samples, chosen, processor, progress) for samples in (data, keep)
     )
     watch.lap("preparing samples")
-    names = [recorded(*pair) for pair in zip(given, (data, keep), strict=True)]
     batches = [*context.batches, *kept.batches]
     both = replace(context, batches=batches, progress=progress, room=inputs.room(limit))
     if chosen.align == "none":
@@ -174,13 +173,14 @@ def match_for_carry(
     if not of_one_base((base, tuned)):
         check_descendants(*descendant, [changed.name], old.name, OWN_BASE)
     watch.lap("aligning")
-    targets = CarryTargets(ANSWERS, kept.batches, not any(inputs.borrowed), data_name(names[1]), split_of(keep))
+    source = data_name(recorded(given[1], keep))
+    targets = CarryTargets(ANSWERS, kept.batches, not any(inputs.borrowed), source, split_of(keep))
     return Matched(
         inputs=replace(inputs, borrowed=()),  # all have the head of the tuned model now
         weights=WEIGHTS,
         options=chosen,
         context=context,
-        data=names[0],
+        data=recorded(given[0], data),
         split=split_of(data),
         alignments=alignments,
         history=None,
