@@ -65,7 +65,7 @@ def test_numbers_that_could_be_both(labels: list[object], id2label: dict[int, st
         aligned = written.aligned_to(id2label)
         assert aligned.labels().tolist() == names.labels().tolist() != labels
         (note,) = aligned.notes
-        assert note.startswith(f"{written.source}: label {labels[0]} is the number of class ")
+        assert note.startswith(f"{written.name}: label {labels[0]} is the number of class ")
         assert note.endswith("labels in a table of text are read as names")
         assert written.take(1, 0).aligned_to(id2label).notes == (note,)  # of all rows
     for suffix in ("parquet", "jsonl"):

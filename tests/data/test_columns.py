@@ -102,7 +102,7 @@ def test_a_note_says_which_ids_names_without_ids_get(tmp_path: Path) -> None:
     for samples in (strings, load_samples(tmp_path)):
         assert samples.notes == ()
         (note,) = samples.aligned_to(unnamed).aligned_to(unnamed).notes
-        assert note.startswith(samples.source)
+        assert note.startswith(samples.name)
         assert note.endswith("in alphabetical order, from 'cat' as 0 to 'owl' as 1")
         assert samples.aligned_to({0: "owl", 1: "cat"}).notes == ()
     with pytest.raises(DataError, match="2 class names, and 3 classes without names"):

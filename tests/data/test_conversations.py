@@ -207,7 +207,7 @@ def test_missing_messages_and_conversations_are_left_out(others, tmp_path: Path,
     for source in sources([{"messages": talk} for talk in talks], tmp_path)[:2]:
         samples = load_samples(source).require_texts()
         assert written_by(tokenizer, samples) == ["<user>x<user>y"]
-        assert samples.notes == (f"{samples.source}: 3 of 4 texts are empty and left out",)
+        assert samples.notes == (f"{samples.name}: 3 of 4 texts are empty and left out",)
 
 
 def test_a_template_that_refuses(tokenizer) -> None:

@@ -79,7 +79,7 @@ def test_texts_that_are_cut_off_are_counted(name: str, tmp_path: Path) -> None:
     read = "the model reads the beginning only"
     if name == "answers":  # of which evaluation says that it reads windows
         read = "models are fused and trained on one part of each, and measured on all parts if there are answers"
-    assert told.lines == [f"{samples.source}: 1 of 3 texts is longer than 24 tokens; {read}"]
+    assert told.lines == [f"{samples.name}: 1 of 3 texts is longer than 24 tokens; {read}"]
 
 
 def test_sources_and_targets_count(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from transfuse.errors import ConfigError, DataError
 def texts_of(models: list, tokenizer: object, count: int = 30, seed: int = 0) -> list[str]:
     budget = SampleBudget(count, None, torch.device("cpu"))
     samples = generated_samples(models, tokenizer, budget, seed, silent)
-    assert samples.source == GENERATED
+    assert samples.name == GENERATED
     return samples.inputs(range(len(samples)))
 
 

@@ -60,11 +60,11 @@ def test_names_of_splits(train: str, test: str, tmp_path: Path) -> None:
 def test_classes_whose_names_begin_like_splits(tmp_path: Path) -> None:
     samples = load_samples(write(tmp_path / "like", "test_tube", "train_station"))
     assert (samples.names, samples.split) == (("test_tube", "train_station"), None)
-    assert samples.notes == (f"{samples.source}: 'test_tube', 'train_station' are read as classes, not splits",)
+    assert samples.notes == (f"{samples.name}: 'test_tube', 'train_station' are read as classes, not splits",)
     samples = load_samples(write(tmp_path / "same", "bus", "train"))
     assert (samples.names, samples.notes) == (
         ("bus", "train"),
-        (f"{samples.source}: 'train' is read as a class, not a split",),
+        (f"{samples.name}: 'train' is read as a class, not a split",),
     )
     assert load_samples(write(tmp_path / "other", "beaker", "test_tube")).notes == ()
 
@@ -91,7 +91,7 @@ def test_a_table_that_is_a_split_itself(tmp_path: Path) -> None:
     assert load_samples(tmp_path, "train").inputs([0]) == ["trainset"]
     for wanted in ("train", "training"):
         samples = load_samples(tmp_path / "trainset.csv", wanted)
-        assert (samples.split, samples.source) == ("train", str(tmp_path / "trainset.csv"))
+        assert (samples.split, samples.name) == ("train", str(tmp_path / "trainset.csv"))
     with pytest.raises(DataError, match="no split 'dev'; it has train"):
         load_samples(tmp_path / "trainset.csv", "dev")
 
@@ -132,4 +132,4 @@ def test_a_line_says_which_files_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("not data")
     samples = load_samples(tmp_path)
     line = "3 files are left out, of kinds that are not read as images (2 .heic, 1 .svg)"
-    assert samples.notes == (f"{samples.source}: {line}",)
+    assert samples.notes == (f"{samples.name}: {line}",)

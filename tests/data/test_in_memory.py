@@ -30,7 +30,7 @@ def test_a_list_of_texts() -> None:
     samples = load_samples(["one", "two"])
     assert texts(samples) == ["one", "two"]
     assert samples.label is None
-    assert samples.source == "dataset in memory"
+    assert samples.name == "dataset in memory"
 
 
 def test_a_list_of_images() -> None:
@@ -103,7 +103,7 @@ def test_a_series() -> None:
 def test_a_stream_keeps_its_features() -> None:
     samples = load_samples(pictures().to_iterable_dataset())
     assert values(samples) == [0, 10, 20, 30, 40, 50]
-    assert (samples.names, samples.source) == (("cat", "dog", "owl"), "dataset in memory")
+    assert (samples.names, samples.name) == (("cat", "dog", "owl"), "dataset in memory")
 
 
 def test_a_stream_is_read_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +117,7 @@ def test_a_stream_is_read_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(in_memory, "MAX_ROWS", 5)
     samples = load_samples(IterableDataset.from_generator(rows))
     assert texts(samples) == [f"text {row}" for row in range(5)]
-    assert samples.source == "dataset in memory, first 5 rows of a stream"
+    assert samples.name == "dataset in memory, first 5 rows of a stream"
     assert len(read) < 10
 
 
@@ -125,7 +125,7 @@ def test_a_stream_is_read_until_it_fills_the_memory(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(in_memory, "MAX_BYTES", 5000)
     samples = load_samples(Dataset.from_dict({"text": ["x" * 100] * 1000}).to_iterable_dataset())
     assert 50 <= len(samples) <= 200
-    assert samples.source == f"dataset in memory, first {len(samples)} rows of a stream"
+    assert samples.name == f"dataset in memory, first {len(samples)} rows of a stream"
 
 
 def test_chunks_of_a_stream_may_differ_in_what_is_missing() -> None:

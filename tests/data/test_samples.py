@@ -70,7 +70,7 @@ def test_blank_texts_are_left_out_and_a_note_says_so() -> None:
     assert read.inputs(range(2)) == ["a", "b"]
     assert read.labels().tolist() == [0, 2]
     assert list(read.rows) == [0, 2]
-    assert read.require_texts().notes == read.notes == (f"{texts.source}: 3 of 5 texts are empty and left out",)
+    assert read.require_texts().notes == read.notes == (f"{texts.name}: 3 of 5 texts are empty and left out",)
     pairs = load_samples({"premise": ["a", None, None], "hypothesis": [None, "b", None]}).require_texts()
     assert pairs.inputs(range(2)) == [["a", ""], ["", "b"]]
     with pytest.raises(DataError, match="all texts of column 'text' are empty"):
@@ -97,8 +97,8 @@ def test_samples_of_several_parts_are_left_out_if_all_parts_are_blank(columns: d
     samples = load_samples(columns)
     read = samples.require_texts()
     assert list(read.rows) == [0, 1, 3]
-    left_out = f"{samples.source}: 1 of 4 texts is empty and left out"
-    half = f"{samples.source}: 2 samples have an empty part, which stays empty"
+    left_out = f"{samples.name}: 1 of 4 texts is empty and left out"
+    half = f"{samples.name}: 2 samples have an empty part, which stays empty"
     assert read.notes == ((left_out,) if "conversations" in columns else (left_out, half))
     assert read.require_texts().notes == read.notes
 

@@ -53,7 +53,7 @@ def test_image_folder_with_splits(tmp_path: Path) -> None:
     assert values(load_samples(tmp_path)) == [20]
     assert load_samples(tmp_path).labels().tolist() == [1]
     assert values(load_samples(tmp_path, "train")) == [0, 10]
-    assert "split validation" in load_samples(tmp_path).source
+    assert "split validation" in load_samples(tmp_path).name
 
 
 @pytest.mark.parametrize("stray", ["cover.png", "train/cover.png"])
@@ -152,14 +152,14 @@ def test_hub_name(monkeypatch: pytest.MonkeyPatch) -> None:
         datasets, "load_dataset", lambda name, revision: DatasetDict(train=pictures(4), test=pictures(2))
     )
     samples = load_samples("someone/pictures")
-    assert (len(samples), samples.source) == (2, "someone/pictures (split test)")
+    assert (len(samples), samples.name) == (2, "someone/pictures (split test)")
 
 
 def test_revision_of_a_hub_name(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(HfApi, "dataset_info", lambda self, name, revision, timeout: asked.append((name, revision)))
     monkeypatch.setattr(datasets, "load_dataset", lambda name, revision: asked.append((name, revision)) or pictures(2))
-    assert load_samples("someone/pictures@v1.0").source == "someone/pictures@v1.0"
+    assert load_samples("someone/pictures@v1.0").name == "someone/pictures@v1.0"
     assert asked == [("someone/pictures", "v1.0")] * 2
 
     def missing(*args: Any, **kwargs: Any) -> None:

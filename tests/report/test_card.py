@@ -179,11 +179,6 @@ def test_models_of_one_base_are_aligned_again_only_if_they_were() -> None:
     assert shlex.split(command_line("out", record(["a", "b"], align="exact", match_on="auto")))[6:] == EXACT
 
 
-def test_the_split_that_was_taken_is_not_part_of_the_source() -> None:
-    assert "--data 'my data' --align" in command_line("out", record(["a", "b"], data="my data (split train)"))
-    assert "--data 'data (old)' --align" in command_line("out", record(["a", "b"], data="data (old)"))
-
-
 def test_what_was_in_memory_is_a_call_not_a_command() -> None:
     card = model_card("out", record([None, "b's"], align="flow", weights=(1, 3)))
     assert "base_model" not in front(card)
@@ -306,7 +301,7 @@ def test_a_fine_tuned_model_keeps_license_and_base() -> None:
     tuned = {
         "finetuned": {"path": "org/a", "architecture": "BertForMaskedLM", "card": {"license": "mit"}},
         "teachers": [],
-        "data": "imdb (split train)",
+        "data": "imdb",
         "samples": 10,
         "steps": 2,
         "schedule": {"teacher_weighting": "uniform"},

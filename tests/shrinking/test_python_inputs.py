@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy
+import pandas
 import pytest
 import torch
 from languages import TEXTS, gpt2, saved
@@ -26,6 +27,13 @@ def test_a_processor_and_a_model_by_path_and_a_count_of_numpy(path: Path, tmp_pa
     assert (small / "tokenizer_config.json").is_file()
     like = transfuse.shrink(path, TEXTS, like=small, **QUICK)
     assert like.record["sizes"]["small"]["layers"] == 1
+
+
+def test_a_table_in_memory_may_have_a_column_of_any_name(path: Path, tmp_path: Path) -> None:
+    table = pandas.DataFrame({"text": TEXTS, "source": "web"})
+    small = transfuse.shrink(path, table, layers=1, **QUICK)
+    assert small.record["data"] == "dataset in memory"
+    assert "dataset in memory" in (small.save(tmp_path / "s") / "README.md").read_text()
 
 
 def test_a_processor_by_path_is_saved_with_a_fusion(path: Path, tmp_path: Path) -> None:

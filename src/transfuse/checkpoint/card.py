@@ -6,7 +6,7 @@ from typing import Any
 from transfuse.base.counted import counted
 from transfuse.base.short_names import short_names
 from transfuse.checkpoint.card_quality import given_quality, quality_fields, quality_section
-from transfuse.checkpoint.command import COMMAND, reproducing_call, source_of
+from transfuse.checkpoint.command import COMMAND, reproducing_call
 from transfuse.checkpoint.front_matter import as_front_matter
 from transfuse.checkpoint.growth import growth_is_unused
 from transfuse.checkpoint.header import header_fields
@@ -136,7 +136,7 @@ def finetuned_card(name: str, record: Mapping[str, Any]) -> str:
     """
     tags = ["transfuse", *(["distillation"] if record["teachers"] else [])]
     header = header_fields([record["finetuned"]], "finetune", tags, record)
-    return FINETUNED_CARD.render(**{"split": None} | dict(record), name=name, header=as_front_matter(header))
+    return FINETUNED_CARD.render(record, name=name, header=as_front_matter(header))
 
 
 def model_card(name: str, record: Mapping[str, Any]) -> str:
@@ -192,8 +192,8 @@ def task_of(record: Mapping[str, Any]) -> str | None:
 
 
 def short_data_name(source: str) -> str:
-    """Return a short name of samples: the last part of a path, without the split; a name on the Hub as it is."""
-    return short_names([source_of(source)])[0]
+    """Return a short name of samples: the last part of a path; a name on the Hub as it is."""
+    return short_names([source])[0]
 
 
 def shown_weights(record: Mapping[str, Any]) -> list[str]:

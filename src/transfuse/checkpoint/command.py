@@ -1,6 +1,5 @@
 """The command, or the Python call, that makes a checkpoint again."""
 
-import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +13,6 @@ COMMAND = "transfuse fuse"
 CARRY = "transfuse carry"
 SHRINK = "transfuse shrink"
 IMPLIED = ("merge", "head", "teacher_weighting", "align")  # options that carrying chooses itself
-SPLIT = re.compile(r" \(split [^()]*\)$")  # at the end of the name of samples
 
 
 def reproducing_call(output: str, record: Mapping[str, Any]) -> str:
@@ -39,7 +37,7 @@ def command_line(output: str, record: Mapping[str, Any]) -> str:
         output = _not_a_flag(output)
     words = [*COMMAND.split(), *paths, "-o", output]
     if record["data"] is not None:
-        words += ["--data", source_of(record["data"])]
+        words += ["--data", record["data"]]
     if "base" in record:
         words += ["--base", record["base"]["path"]]
     return shlex.join(words + _flags(_flat(non_default_options(record))))
@@ -53,7 +51,7 @@ def carry_call(output: str, record: Mapping[str, Any]) -> str:
         record: the content of `transfuse.json`.
     """
     roles = {role: record["carried"][role] for role in ("base", "tuned", "new base")}
-    samples = {name: source_of(record[name]) for name in ("data", "keep") if record.get(name) is not None}
+    samples = {name: record[name] for name in ("data", "keep") if record.get(name) is not None}
     options = {name: value for name, value in non_default_options(record).items() if name not in IMPLIED}
     if options.get("match_on") == ("both" if "data" in samples else "weights"):
         del options["match_on"]  # by default
@@ -75,7 +73,7 @@ def shrink_call(output: str, record: Mapping[str, Any]) -> str:
         output: the folder to write.
         record: the content of `transfuse.json`.
     """
-    path, data = record["shrunk"]["path"], source_of(record["data"])
+    path, data = record["shrunk"]["path"], record["data"]
     options = _differences(record["options"], ShrinkOptions().model_dump(mode="json"))
     in_memory = data.startswith(DATASET_IN_MEMORY)
     if path is None or in_memory:
@@ -106,7 +104,7 @@ def _python_call(output: str, record: Mapping[str, Any]) -> str:
     data = record["data"]
     source = ""
     if data is not None:
-        source = "data=dataset" if data.startswith(DATASET_IN_MEMORY) else f"data={source_of(data)!r}"
+        source = "data=dataset" if data.startswith(DATASET_IN_MEMORY) else f"data={data!r}"
     if "base" in record:
         base = record["base"]["path"]
         source = ", ".join(filter(None, [source, f"base={repr(base) if base else 'base'}"]))
@@ -148,11 +146,6 @@ def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
-
-
-def source_of(data: str) -> str:
-    """Return the source of samples, without the split that was taken from it."""
-    return SPLIT.sub("", data)
 
 
 def _not_a_flag(path: str) -> str:

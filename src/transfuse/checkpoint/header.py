@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transfuse.checkpoint.command import source_of
 from transfuse.checkpoint.hub_names import hub_name
 from transfuse.checkpoint.pipeline_tags import pipeline_tag
 from transfuse.config.data_options import GENERATED
@@ -22,7 +21,7 @@ def header_fields(
     anchor = parents[0].get("card", {})
     data = record["data"] if record["data"] and record["data"] != GENERATED else None
     trained_on = [name for parent in parents for name in parent.get("card", {}).get("datasets", [])]
-    datasets = [hub_name(data and source_of(data), directory), *trained_on]
+    datasets = [hub_name(data, directory), *trained_on]
     sentences = bool(record.get("sentence_transformers"))
     bases = [name for parent in parents if (name := hub_name(parent["path"], directory))]
     fields = {

@@ -8,7 +8,6 @@ from jinja2 import Environment
 from transfuse.base.counted import counted
 from transfuse.base.printable import printable
 from transfuse.base.shown_number import shown_number
-from transfuse.checkpoint.command import source_of
 
 
 def text(value: str) -> str:
@@ -23,7 +22,7 @@ def code(value: str) -> str:
 
 def data_and_split(source: str, split: str | None) -> str:
     """Return the name of data as inline code, and after it the split that was read, if there is one."""
-    return f"{code(source_of(source))}, split {code(split)}" if split else code(source)
+    return f"{code(source)}, split {code(split)}" if split else code(source)
 
 
 def fenced(value: str, language: str = "") -> str:

@@ -88,7 +88,6 @@ def path(
     limit: Limit = None,
 ) -> None:
     """Measure the line between two aligned models."""
-    from transfuse.checkpoint.command import source_of
     from transfuse.cli.targets import check_plot
     from transfuse.cli.validation import split_limits
     from transfuse.report.evaluation_tables import path_table
@@ -104,5 +103,5 @@ def path(
             line, samples = path_job(anchor, other, data, limit, points, path_options, mode.progress)
         if plot:
             save_plot({path_options.align: line}, plot)
-    document = line.as_dict() | {"data": source_of(samples.source), "split": samples.split}
-    mode.show(document, lambda: path_table(line, samples.source))
+    document = line.as_dict() | {"data": samples.source, "split": samples.split}
+    mode.show(document, lambda: path_table(line, samples.name))

@@ -68,7 +68,6 @@ def landscape(
     limit: Limit = None,
 ) -> None:
     """Measure loss or accuracy on the plane through three models."""
-    from transfuse.checkpoint.command import source_of
     from transfuse.cli.targets import check_plot
     from transfuse.cli.validation import landscape_options
 
@@ -101,9 +100,8 @@ def landscape(
 
             with atomic_file(plot) as partial:
                 save_landscape_plot(measured, metric, partial)
-    source = samples.samples.source
-    document = measured.as_dict() | {"data": source_of(source), "split": samples.samples.split}
-    mode.show(document, lambda: _table(measured, source))
+    rows = samples.samples
+    mode.show(measured.as_dict() | {"data": rows.source, "split": rows.split}, lambda: _table(measured, rows.name))
 
 
 def _table(measured: "Landscape", source: str) -> Group:

@@ -91,7 +91,7 @@ def warn_of_cuts(
     if cuts.cut:
         answers = model_task is QUESTION_ANSWERING
         progress.warn(
-            f"{samples.source}: {cuts.cut} of {counted(cuts.texts, 'text')} {are(cuts.cut)} longer than"
+            f"{samples.name}: {cuts.cut} of {counted(cuts.texts, 'text')} {are(cuts.cut)} longer than"
             f" {counted(cuts.length, 'token')}; {IN_WINDOWS if answers else 'the model reads the beginning only'}"
         )
 

@@ -116,7 +116,7 @@ def _count(budget: SampleBudget, model: PreTrainedModel) -> int:
 
 
 def _samples(texts: list[str]) -> Samples:
-    return Samples(Dataset.from_dict({"text": texts}), None, "text", None, GENERATED, range(len(texts)))
+    return Samples(Dataset.from_dict({"text": texts}), None, "text", None, GENERATED, GENERATED, range(len(texts)))
 
 
 def _first_token(tokenizer: Any, model: PreTrainedModel) -> int:

@@ -8,8 +8,8 @@ from datasets import ClassLabel, Dataset, Features, Image
 
 from transfuse.base.counted import are, counted
 from transfuse.data.columns import IMAGE_SUFFIXES, listed_names
-from transfuse.data.reading import NamedDataset, real_paths, with_split
-from transfuse.data.splits import Split, canonical_split, pick_own_split, sole_split
+from transfuse.data.reading import NamedDataset, real_paths
+from transfuse.data.splits import Split, canonical_split, pick_own_split, sole_split, with_split
 from transfuse.errors import DataError
 
 DESCRIPTIONS = ("", ".md", ".txt")  # kinds of files beside images that hold none
@@ -44,6 +44,7 @@ def read_images(folder: Path, files: Sequence[Path], split: Split) -> NamedDatas
     return NamedDataset(
         Dataset.from_dict(columns, features=Features(features)),
         with_split(str(folder), chosen),
+        str(folder),
         own_split or None,
         alphabetical=True,
         files=real_paths(splits[chosen]),

@@ -45,7 +45,7 @@ def with_pairs(samples: Samples) -> Samples:
     text = samples.text or find_column(samples, TEXT_NAMES, lambda kind: is_string(kind) or is_string(list_of(kind)))
     if text is None or image is None:
         names = ", ".join(repr(name) for name in samples.dataset.column_names)
-        raise DataError(f"{samples.source}: no column of texts that describe the images among {names}; name it 'text'")
+        raise DataError(f"{samples.name}: no column of texts that describe the images among {names}; name it 'text'")
     return with_parts(samples, text, {"image": image, "text": text})
 
 

@@ -54,7 +54,7 @@ def warn_of_test_split(data: Any) -> None:
     """Warn if `Samples` that a model is to be made with are a test split, which `load_samples` reads by default."""
     if isinstance(data, Samples) and canonical_split(data.split or "") == "test":
         warnings.warn(
-            f"{data.source}: a test split cannot measure the model that is made with it; read another one with"
+            f"{data.name}: a test split cannot measure the model that is made with it; read another one with"
             " load_samples(..., split='train')",
             stacklevel=3,
         )
@@ -64,7 +64,9 @@ def data_name(data: Any) -> str | None:
     """Return the path or name of the samples, or `dataset in memory`."""
     if data is None:
         return None
-    return str(data) if isinstance(data, str | Path) else getattr(data, "source", DATASET_IN_MEMORY)
+    if isinstance(data, Samples):
+        return data.source
+    return str(data) if isinstance(data, str | Path) else DATASET_IN_MEMORY
 
 
 def split_of(data: Any) -> str | None:
@@ -78,8 +80,8 @@ def is_same_source(data: Any, samples: Samples) -> bool:
     Args:
         data: `Samples`, or what they are read from, which is compared by its name.
     """
-    files = data.files if isinstance(data, Samples) else frozenset()
-    return samples.source == data_name(data) or not samples.files.isdisjoint(files)
+    name, files = (data.name, data.files) if isinstance(data, Samples) else (data_name(data), frozenset())
+    return samples.name == name or not samples.files.isdisjoint(files)
 
 
 def load_samples(
@@ -143,6 +145,7 @@ def load_samples(
         dataset,
         *columns,
         name,
+        opened.source,
         range(len(dataset)),
         names,
         alphabetical=opened.alphabetical or (label is not None and is_string(dataset.features[label])),

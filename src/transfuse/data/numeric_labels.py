@@ -66,7 +66,7 @@ def with_label_sets(samples: Samples, config: PreTrainedConfig) -> Samples:
         name = config.id2label[index]
         if name.casefold() not in numeric:
             raise DataError(
-                f"{samples.source}: no column of lists of classes, and no column {name!r} of 0 and 1; name the column"
+                f"{samples.name}: no column of lists of classes, and no column {name!r} of 0 and 1; name the column"
                 " of lists 'labels', or give one column for each class of the model"
             )
         columns[f"{CLASS_PART}{index}"] = numeric[name.casefold()]
@@ -138,7 +138,7 @@ def _require_entries(samples: Samples, column: str) -> None:
     for row, value in zip(samples.rows, raw_values(samples.dataset, column), strict=True):
         if isinstance(value, list) and None in value:
             raise DataError(
-                f"{samples.source}: row {row} (from 0) has an empty entry in {column}; fill it in or remove the row"
+                f"{samples.name}: row {row} (from 0) has an empty entry in {column}; fill it in or remove the row"
             )
 
 
@@ -155,7 +155,7 @@ def _require_indicators(samples: Samples, column: str, or_ids: bool = False) -> 
             shown = "nothing" if entry is None else f"{entry:g}"
             kind = "0, 1 or the id of a class" if or_ids else "0 or 1"
             raise DataError(
-                f"{samples.source}: row {row} (from 0) has {shown} in column {column!r}, but each label must be {kind};"
+                f"{samples.name}: row {row} (from 0) has {shown} in column {column!r}, but each label must be {kind};"
                 " turn fractions into 0 and 1 by a threshold, and correct or remove other rows"
             )
 

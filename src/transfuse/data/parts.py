@@ -39,11 +39,11 @@ def label_part(samples: Samples, names: Sequence[str], fits: Fits, what: str) ->
     if column is None or not fits(features[column]):
         if samples.chosen_label is None:
             raise NoLabelsError(
-                f"{samples.source}: no column that holds {what} among {listed(features)}; name that column {names[0]!r}"
+                f"{samples.name}: no column that holds {what} among {listed(features)}; name that column {names[0]!r}"
             )
         others = {name: feature for name, feature in features.items() if fits(feature)}
         raise DataError(
-            f"{samples.source}: column {column!r} (label_column) does not hold {what}; these do:"
+            f"{samples.name}: column {column!r} (label_column) does not hold {what}; these do:"
             f" {listed(others) or 'none'}"
         )
     return column
@@ -54,7 +54,7 @@ def require_values(samples: Samples, column: str) -> None:
     missing = [row for row, value in enumerate(raw_values(samples.dataset, column)) if value is None or value != value]
     if missing:
         raise DataError(
-            f"{samples.source}: {len(missing)} of {counted(len(samples), 'sample')} {have(len(missing))} no {column},"
+            f"{samples.name}: {len(missing)} of {counted(len(samples), 'sample')} {have(len(missing))} no {column},"
             f" the first in row {samples.rows[missing[0]]} (from 0); use a split with labels or remove them"
         )
 
@@ -95,9 +95,9 @@ def with_names_in_lists(samples: Samples, column: str, config: PreTrainedConfig 
         return replace(samples, names=None)
     names = {name for names in raw_values(samples.dataset, column) for name in names or ()} - {None}
     named = replace(samples, names=tuple(sorted(names)))
-    if config is None or not names or match_classes(named.names, config.id2label or {}, samples.source) is not None:
+    if config is None or not names or match_classes(named.names, config.id2label or {}, samples.name) is not None:
         return named
-    return named.with_note(alphabetical_order(sorted(names), len(config.id2label), samples.source))
+    return named.with_note(alphabetical_order(sorted(names), len(config.id2label), samples.name))
 
 
 def class_ids(names: Sequence[str] | None, config: PreTrainedConfig) -> Callable[[Any], int]:

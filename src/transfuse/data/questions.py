@@ -38,7 +38,7 @@ def with_answers(samples: Samples) -> Samples:
     parts = _pair(samples)
     if parts is None:
         names = ", ".join(repr(name) for name in samples.dataset.column_names)
-        raise NoLabelsError(f"{samples.source}: no columns 'question' and 'context' among {names}; name them so")
+        raise NoLabelsError(f"{samples.name}: no columns 'question' and 'context' among {names}; name them so")
     answers = label_part(samples, ANSWER_NAMES, lambda feature: True, "answers")
     require_values(samples, answers)
     return with_parts(samples, parts["context"], parts | {"answers": answers})

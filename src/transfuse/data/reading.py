@@ -31,7 +31,8 @@ class NamedDataset:
 
     Attributes:
         dataset: the rows.
-        name: name of the data in messages.
+        name: name of the data in messages, with that of the split.
+        source: path or name of the data.
         split: the split; None if the source has no splits.
         alphabetical: whether the classes are names of folders, in alphabetical order.
         files: the real paths of the files that hold the rows; empty for rows in memory.
@@ -41,6 +42,7 @@ class NamedDataset:
 
     dataset: Dataset
     name: str
+    source: str
     split: str | None = None
     alphabetical: bool = False
     files: frozenset[str] = frozenset()
@@ -51,8 +53,3 @@ class NamedDataset:
 def real_paths(paths: Iterable[str | Path]) -> frozenset[str]:
     """Return the paths of files without links."""
     return frozenset(map(os.path.realpath, paths))
-
-
-def with_split(where: str, split: str) -> str:
-    """Return the name of a source with that of its split, if it has one."""
-    return f"{where} (split {split})" if split else where

@@ -34,7 +34,8 @@ class Samples:
         image: column of images, if there is one.
         text: column of texts, if there is one.
         label: column of labels, if there is one.
-        source: name of the data in messages and reports.
+        name: name of the data in messages, with that of the split.
+        source: path or name of the data, as records have it.
         rows: row of each sample in the source.
         names: class names of the data, if it has any.
         alphabetical: whether the classes have names only, in alphabetical order, and no ids of their own.
@@ -51,6 +52,7 @@ class Samples:
     image: str | None
     text: str | None
     label: str | None
+    name: str
     source: str
     rows: Sequence[int]
     names: tuple[str, ...] | None = None
@@ -77,7 +79,7 @@ class Samples:
         if limit is None or limit >= len(self):
             return self
         if limit < 1:
-            raise DataError(f"{self.source}: cannot take {counted(limit, 'sample')}; ask for 1 or more")
+            raise DataError(f"{self.name}: cannot take {counted(limit, 'sample')}; ask for 1 or more")
         return self._select(np.random.default_rng(seed).permutation(len(self))[:limit].tolist())
 
     def shuffled(self, seed: int) -> "Samples":
@@ -119,7 +121,7 @@ class Samples:
             return self._rows_of_parts(indices)
         column = self.image or self.text
         if column is None:
-            raise DataError(f"{self.source}: no image and no text column among {self._columns()}; name one 'text'")
+            raise DataError(f"{self.name}: no image and no text column among {self._columns()}; name one 'text'")
         values = raw_values(self.dataset.select(indices), column)
         if self.image is None:
             return [value or "" for value in values]
@@ -135,14 +137,14 @@ class Samples:
             DataError: a label is too large to be a class, or the column of labels holds no classes.
         """
         if self.label is None:
-            raise no_labels_error(self.dataset, self.chosen_label, self.text, self.rows, self.source)
+            raise no_labels_error(self.dataset, self.chosen_label, self.text, self.rows, self.name)
         values = raw_values(self.dataset, self.label)
         if isinstance(next((value for value in values if value is not None), None), str):
             ids = {name: index for index, name in enumerate(self.names or ())}
             values = [None if value is None else ids[value] for value in values]
         numbers = [IGNORED_LABEL if value is None else int(value) for value in values]
         if max(numbers, default=0) > torch.iinfo(torch.int64).max:
-            raise DataError(f"{self.source}: label {max(numbers)} is too large a number for a class; correct it")
+            raise DataError(f"{self.name}: label {max(numbers)} is too large a number for a class; correct it")
         if self.ids is not None:
             numbers = [self.ids[number] if number >= 0 else number for number in numbers]
         classes = torch.tensor(numbers)
@@ -155,7 +157,7 @@ class Samples:
             DataError: there is no image column.
         """
         if self.image is None:
-            raise DataError(f"{self.source}: {why_no_image(self.dataset, self._columns())}")
+            raise DataError(f"{self.name}: {why_no_image(self.dataset, self._columns())}")
         return replace(self, text=None)
 
     def require_texts(self) -> "Samples":
@@ -165,10 +167,10 @@ class Samples:
             DataError: there is no text column, or all texts are blank.
         """
         if self.text is None:
-            raise DataError(f"{self.source}: {why_no_text(self.dataset, self.text)}")
+            raise DataError(f"{self.name}: {why_no_text(self.dataset, self.text)}")
         written, incomplete = rows_with_text(self.dataset, self.text)
         if not written:
-            raise DataError(f"{self.source}: all texts of column {self.text!r} are empty; choose another column")
+            raise DataError(f"{self.name}: all texts of column {self.text!r} are empty; choose another column")
         texts = replace(self, image=None)
         missing = len(self) - len(written)
         if missing:
@@ -189,7 +191,7 @@ class Samples:
         missing = (self.labels() == IGNORED_LABEL).nonzero().flatten().tolist()
         if missing:
             raise DataError(
-                f"{self.source}: {len(missing)} of {counted(len(self), 'sample')} {have(len(missing))} no label, the"
+                f"{self.name}: {len(missing)} of {counted(len(self), 'sample')} {have(len(missing))} no label, the"
                 f" first in row {self.rows[missing[0]]} (from 0); use a split with labels or remove them"
             )
         return self
@@ -210,21 +212,21 @@ class Samples:
         note = None
         if self.plain is not None:
             ids, note = match_plain(self.plain, id2label)
-        elif (ids := match_classes(self.names, id2label, self.source)) is None and self.alphabetical and self.names:
-            note = alphabetical_order(self.names, len(id2label), self.source)
+        elif (ids := match_classes(self.names, id2label, self.name)) is None and self.alphabetical and self.names:
+            note = alphabetical_order(self.names, len(id2label), self.name)
         samples = replace(self, ids=ids) if note is None else replace(self, ids=ids).with_note(note)
         labels = samples.labels()
         if labels.max() >= len(id2label):
             row = self.rows[int(labels.argmax())]
             raise DataError(
-                f"{self.source}: label {int(labels.max())} in row {row} (from 0), but the model has"
+                f"{self.name}: label {int(labels.max())} in row {row} (from 0), but the model has"
                 f" {counted(len(id2label), 'class')}; use the data, or the model, of the other task"
             )
         return samples
 
     def with_note(self, line: str) -> "Samples":
         """Return these samples with a further line on how they are read."""
-        line = f"{self.source}: {line}"
+        line = f"{self.name}: {line}"
         return self if line in self.notes else replace(self, notes=(*self.notes, line))
 
     def _rows_of_parts(self, indices: Sequence[int]) -> list[Any]:
@@ -243,7 +245,7 @@ class Samples:
             return decoded_image(value, self.dataset.features[self.image])
         except Exception as error:  # PIL raises many kinds of errors
             path = (value or {}).get("path")
-            where = f"{self.source}: row {self.rows[index]} (from 0)" + (f", {path}" if path else "")
+            where = f"{self.name}: row {self.rows[index]} (from 0)" + (f", {path}" if path else "")
             raise DataError(f"{where}: not an image that can be decoded ({root_cause(error)}); remove it") from error
 
     def _columns(self) -> str:

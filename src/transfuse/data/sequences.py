@@ -75,7 +75,7 @@ def with_targets(samples: Samples) -> Samples:
     named = samples.text if samples.text is not None and is_string(features[samples.text]) else None
     source = find_column(samples, SOURCE_NAMES, is_string) if named in (None, target) else named
     if source is None or source == target:
-        raise NoLabelsError(f"{samples.source}: no column of sources besides {target!r}; name it {SOURCE_NAMES[0]!r}")
+        raise NoLabelsError(f"{samples.name}: no column of sources besides {target!r}; name it {SOURCE_NAMES[0]!r}")
     require_values(samples, target)
     return with_parts(samples, source, {"source": source, "target": target})
 

@@ -17,8 +17,8 @@ from transfuse.data.image_folders import is_image, read_images
 from transfuse.data.in_memory import as_dataset, splits_in_memory
 from transfuse.data.other_files import advice
 from transfuse.data.readers import KNOWN, READABLE, READERS, is_empty, kind_of, read_files, root_cause
-from transfuse.data.reading import NamedDataset, Reading, real_paths, with_split
-from transfuse.data.splits import canonical_split, group_by_split, pick_own_split, pick_split
+from transfuse.data.reading import NamedDataset, Reading, real_paths
+from transfuse.data.splits import canonical_split, group_by_split, pick_own_split, pick_split, with_split
 from transfuse.data.text_tables import TEXT_TABLES
 from transfuse.errors import DataError
 
@@ -52,10 +52,10 @@ def _from_memory(data: Any, reading: Reading, folder: Path, where: str) -> Named
     chosen = pick_split(splits, reading.split, where)
     name = with_split(where, chosen)
     dataset, part = as_dataset(splits[chosen], name)
-    if part:
-        name = f"{name}, {part}"
+    suffix = f", {part}" if part else ""
     files = real_paths(entry["filename"] for entry in dataset.cache_files)
-    return NamedDataset(with_image_feature(dataset, folder, name, reading.image), name, chosen or None, files=files)
+    dataset = with_image_feature(dataset, folder, name + suffix, reading.image)
+    return NamedDataset(dataset, name + suffix, where + suffix, chosen or None, files=files)
 
 
 def _from_hub(source: str, reading: Reading) -> NamedDataset:
@@ -131,4 +131,4 @@ def _from_files(source: Path, splits: Mapping[str, list[Path]], reading: Reading
     except Exception as error:
         raise DataError(f"{name}: its files do not have the same columns: {root_cause(error)}") from error
     is_text = kind_of(splits[chosen][0]) in TEXT_TABLES
-    return NamedDataset(dataset, name, split or None, files=real_paths(splits[chosen]), is_text=is_text)
+    return NamedDataset(dataset, name, str(source), split or None, files=real_paths(splits[chosen]), is_text=is_text)

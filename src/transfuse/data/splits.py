@@ -87,3 +87,8 @@ def canonical_split(name: str) -> str:
 def sole_split(name: str) -> str:
     """Return the split of a name that says nothing else ("train2017", "val_images", but not "test_tube"), or ""."""
     return canonical_split(name) if _SOLE_SPLIT.fullmatch(name.lower()) else ""
+
+
+def with_split(where: str, split: str | None) -> str:
+    """Return the name of a source with that of its split, if it has one."""
+    return f"{where} (split {split})" if split else where

@@ -45,7 +45,7 @@ def with_tags(samples: Samples, config: PreTrainedConfig | None = None) -> Sampl
     words = find_column(samples, WORD_NAMES, holds_words)
     if words is None:
         names = ", ".join(repr(name) for name in samples.dataset.column_names)
-        raise NoLabelsError(f"{samples.source}: no column of lists of words among {names}; name it 'tokens'")
+        raise NoLabelsError(f"{samples.name}: no column of lists of words among {names}; name it 'tokens'")
     tags = label_part(samples, TAG_NAMES, _holds_tags, "lists of tags")
     require_values(samples, tags)
     return with_names_in_lists(with_parts(samples, words, {"words": words, "tags": tags}), tags, config)

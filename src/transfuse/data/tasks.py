@@ -122,7 +122,7 @@ def _next_tokens_and_bytes(tokenizer: Any, config: PreTrainedConfig, epoch: Call
 
 def _no_labels(samples: Samples) -> Samples:
     """Raise `NoLabelsError`, because a model without a head predicts nothing that labels could be compared with."""
-    raise NoLabelsError(f"{samples.source}: a model without a head has no labels")
+    raise NoLabelsError(f"{samples.name}: a model without a head has no labels")
 
 
 PERPLEXITY = ("accuracy", "loss", "perplexity")

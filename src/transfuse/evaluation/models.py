@@ -12,7 +12,6 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transfuse.base.budget import FLOAT_BYTES, check_free_memory
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.torch_settings import own_torch_settings
-from transfuse.checkpoint.command import source_of
 from transfuse.checkpoint.load import Model, load_empty, load_model
 from transfuse.config.make import make
 from transfuse.config.settings import MeasuringSettings, Settings
@@ -89,7 +88,7 @@ def evaluate_models(
     loaded_at_once = 1 if samples[0].labeled else 2
     check_free_memory(2 * loaded_at_once * FLOAT_BYTES * largest, device, "evaluating", progress.warn)  # as stored too
     ready = partial(_loaded, options=chosen)
-    read = partial(replace, data=source_of(rows.source), split=rows.split)
+    read = partial(replace, data=rows.source, split=rows.split)
     if not samples[0].labeled:
         return read(_agreement(found, samples[0], ready, chosen, progress))
     predictions: dict[str, Predictions] = {}
@@ -132,7 +131,7 @@ def _agreement(
     compared = models[0]
     if len(models) < 2:
         raise DataError(
-            f"{samples.samples.source}: it has no labels that {compared.name} could be measured on; name their column,"
+            f"{samples.samples.name}: it has no labels that {compared.name} could be measured on; name their column,"
             " or give other models too, to compare their predictions"
         )
     first = ready(compared.source)

@@ -105,6 +105,7 @@ def describe_run(origins: Sequence[Origin], samples: Samples, options: FinetuneO
         "finetuned": origins[0].as_dict(),
         "teachers": [teacher.as_dict() for teacher in origins[1:]],
         "data": samples.source,
+        "split": samples.split,
         "samples": len(samples),
         "schedule": options.model_dump(mode="json"),
     }

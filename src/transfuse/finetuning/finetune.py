@@ -141,7 +141,6 @@ def finetune(
     record = description | {
         "finetuned": description["finetuned"] | card,
         "directory": str(Path.cwd()),
-        **({"split": samples.split} if samples.split else {}),
         "steps": state.global_step,
         "losses": [(entry["step"], entry["loss"]) for entry in state.log_history if "loss" in entry],
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},

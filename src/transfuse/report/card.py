@@ -7,7 +7,6 @@ from typing import Any
 
 from transfuse.checkpoint.card import short_data_name
 from transfuse.checkpoint.card_quality import MeasuredValues, Quality
-from transfuse.checkpoint.command import source_of
 from transfuse.checkpoint.hub_names import hub_name
 from transfuse.checkpoint.markdown import code, data_and_split
 from transfuse.checkpoint.processor_sentences import processor_sentences
@@ -31,7 +30,7 @@ def report_quality(measured: Measurement, verdict: str, record: Mapping[str, Any
     labels = row_labels(measured)
     others = [row for row in measured.rows if row is not fusion]
     rows = {THIS_MODEL: _values(measured, fusion)} | {labels[row.name]: _values(measured, row) for row in others}
-    source = source_of(measured.source)
+    source = measured.source
     samples = fusion.metrics.samples
     use = "shrinking" if "shrunk" in record else "the fusion"
     also = f", which were also used for {use}" if measured.calibrated else ""

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from transfuse.base.printable import printable
 from transfuse.base.shown_number import shown_number
+from transfuse.data.splits import with_split
 from transfuse.evaluation.measures import MEASURES, has_confidence, loss_unit, unit
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def metrics_table(evaluation: Evaluation) -> Group:
 
 def _measured_on(evaluation: Evaluation) -> str:
     """Return the data that were measured, and their split: "cifar10 (split test)", "texts.test.txt (split test)"."""
-    return printable(evaluation.data + (f" (split {evaluation.split})" if evaluation.split else ""))
+    return printable(with_split(evaluation.data, evaluation.split))
 
 
 def _compared_title(name: str | None) -> Text | None:

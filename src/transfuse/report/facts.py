@@ -9,6 +9,7 @@ from torch import Tensor
 from transfuse.alignment.interface import Alignment
 from transfuse.alignment.similarity import cosine_similarities
 from transfuse.base.counted import counted
+from transfuse.data.splits import with_split
 from transfuse.evaluation.evaluate import LossPath
 from transfuse.evaluation.measures import MEASURES, headline, phrase, unit
 from transfuse.evaluation.metrics import ClassReport, Metrics
@@ -65,6 +66,11 @@ class Measurement:
     aligned: bool = True
     bases_predict: bool = True
     other_processors: Sequence[OtherProcessor] = ()
+
+    @property
+    def samples_name(self) -> str:
+        """Where the samples come from, with the split."""
+        return with_split(self.source, self.split)
 
     @property
     def headline(self) -> str:

@@ -77,8 +77,8 @@ def measure(
     against = {name: difference(predictions[FUSION], predictions[name], seed) for name in names}
     lines = {} if brief or matched.carry else _lines(matched, parents, names, batches, predictor, progress)
     calibration = ("calibration_error",) if has_confidence(predictor.measures) else ()
-    source = samples.samples.source
-    calibrated = matched.uses_samples and is_same_source(matched.data, samples.samples)
+    rows_read = samples.samples
+    calibrated = matched.uses_samples and is_same_source(matched.data, rows_read)
     classes = predictions[FUSION].class_reports(samples.class_names(anchor.config))
     measures = (*known_measures(predictor.measures, metrics.values()), *calibration)
     return Measurement(
@@ -86,8 +86,8 @@ def measure(
         against,
         lines,
         measures,
-        GENERATED_TEXTS if is_generated(source) else source,
-        samples.samples.split,
+        GENERATED_TEXTS if is_generated(rows_read.source) else rows_read.source,
+        rows_read.split,
         calibrated,
         classes,
         samples.labeled,

@@ -12,8 +12,8 @@ from transfuse.base.counted import counted
 from transfuse.base.short_names import short_names
 from transfuse.base.sizes import format_bytes
 from transfuse.checkpoint.card import short_data_name, shown_weights
-from transfuse.checkpoint.command import source_of
 from transfuse.checkpoint.processor_sentences import processor_sentences
+from transfuse.data.splits import with_split
 from transfuse.report.cells import metric_interval, metric_title, metric_value
 from transfuse.report.evaluation_tables import format_p_value
 from transfuse.report.facts import Facts
@@ -76,8 +76,8 @@ def render(template: str, facts: Facts, alignments: Sequence[Alignment] = (), **
         "p_value": format_p_value,
         "svg": Markup,
         "weights_hash": _weights_hash,
-        "short_data": _short_data,
-        "with_split": _with_split,
+        "short_data": short_data_name,
+        "with_split": with_split,
         "space_words": space_words,
         "metric_title": metric_title,
         "metric_value": metric_value,
@@ -91,16 +91,6 @@ def render(template: str, facts: Facts, alignments: Sequence[Alignment] = (), **
         figures=figures(facts, alignments),
         **values,
     )
-
-
-def _short_data(source: str) -> str:
-    """Return the name of samples without the folders that they are in, with their split."""
-    return short_data_name(source) + source.removeprefix(source_of(source))
-
-
-def _with_split(source: str, split: str | None) -> str:
-    """Return the name of samples with the split that was read, if there is one."""
-    return f"{source_of(source)} (split {split})" if split else source
 
 
 def _weights_hash(hashes: Mapping[str, str]) -> str:

@@ -20,14 +20,13 @@ def shrunk_measurement(found: Evaluation, fitted_split: str | None) -> Measureme
     excess = small.metrics.loss - sum(large.metrics.loss for _, large in others)  # 0 without labels
     rows = [Row(SMALL, "fusion", small.metrics, small.intervals, excess)]
     rows += [Row(_large_name(path), "parent", large.metrics, large.intervals, 0.0) for path, large in others]
-    split = f" (split {found.split})" if found.split else ""
     calibration = ("calibration_error",) if has_confidence(found.measures) else ()
     return Measurement(
         rows,
         {_large_name(path): difference for path, difference in found.against.items()},
         {},
         (*found.measures, *calibration),
-        GENERATED_TEXTS if is_generated(found.data) else found.data + split,
+        GENERATED_TEXTS if is_generated(found.data) else found.data,
         found.split,
         calibrated=found.split == fitted_split,
         classes=small.classes,

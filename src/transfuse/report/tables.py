@@ -13,7 +13,6 @@ from transfuse.base.counted import counted
 from transfuse.base.printable import printable
 from transfuse.base.sizes import format_bytes
 from transfuse.checkpoint.adapter_card import held_sentence
-from transfuse.checkpoint.command import source_of
 from transfuse.checkpoint.growth import growth_is_unused
 from transfuse.checkpoint.outcome import learning_line
 from transfuse.checkpoint.owned import ADAPTER
@@ -50,7 +49,7 @@ def adapter_line(output: File | str, record: Mapping[str, Any]) -> str:
     if "adapter" not in record:
         return ""
     folder = File(output) / ADAPTER
-    data = source_of(record["data"]) if record["data"] not in (None, GENERATED) else "DATA"
+    data = record["data"] if record["data"] not in (None, GENERATED) else "DATA"
     command = shlex.join(["transfuse", "eval", str(output), str(folder), "--data", data])
     held = held_sentence(record["adapter"])
     return "\n" + printable(f"Adapter in {folder}, for {record['adapter']['base']}. {held} Measure it with: {command}")

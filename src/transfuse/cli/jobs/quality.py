@@ -13,6 +13,7 @@ from transfuse.checkpoint.load import local_directory
 from transfuse.config.data_options import DataOptions, is_generated
 from transfuse.config.job import Job
 from transfuse.config.settings import Settings
+from transfuse.data.splits import with_split
 from transfuse.data.tasks import task, with_model_ids
 from transfuse.errors import DataError, SpecError, TransfuseError
 from transfuse.evaluation.measures import headline, phrase, unit
@@ -67,7 +68,7 @@ def measured_quality(measured: Measurement, verdict: Callable[[Measurement], str
     """Return the verdict on a fused model, the samples, and the metrics of each model."""
     shared = ", the samples that were also used to make it" if measured.calibrated else ""
     return {
-        "verdict": f"{verdict(measured)} Measured on {measured.amount} of {measured.source}{shared}.",
+        "verdict": f"{verdict(measured)} Measured on {measured.amount} of {measured.samples_name}{shared}.",
         "models": {row.name: metrics_dict(row.metrics, measured.table_measures) for row in measured.rows},
     }
 
@@ -97,9 +98,8 @@ def training_quality(
     measure = headline(found.measures)
     after, before = (phrase(measure, found.models[name].metrics.value(measure)) for name in (output, model))
     count = found.models[output].metrics.samples
-    split = "" if found.split is None else f" (split {found.split})"
     shared_data = ", the data of the training itself" if found.split == trained_split else ""
-    measured = f"Measured on {count} {unit(found.measures)} of {data}{split}{shared_data}."
+    measured = f"Measured on {count} {unit(found.measures)} of {with_split(data, found.split)}{shared_data}."
     models = {name: metrics_dict(entry.metrics, found.measures) for name, entry in found.models.items()}
     return {"verdict": f"The model reaches {after}; before, {before}. {measured}", "models": models}
 

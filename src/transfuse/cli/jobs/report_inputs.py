@@ -8,7 +8,6 @@ from typing import Any
 from transfuse.base.batch import Batch, batch_size
 from transfuse.base.counted import counted
 from transfuse.base.hashing import samples_digest
-from transfuse.checkpoint.command import source_of
 from transfuse.checkpoint.companions import RECORD
 from transfuse.checkpoint.files import file_hashes
 from transfuse.checkpoint.load import local_directory
@@ -58,7 +57,7 @@ def samples_of(record: Mapping[str, Any], output: Path) -> str | None:
     if record["data"] is None:
         return None
     if not has_samples_in_memory(record):
-        return resolved(source_of(record["data"]), record["directory"])
+        return resolved(record["data"], record["directory"])
     if matched_on_samples(record):
         raise ConfigError(
             f"{output}: its models were matched on samples in memory, which cannot be read again; measure it with"
@@ -88,7 +87,7 @@ def check_same_samples(record: Mapping[str, Any], batches: Sequence[Batch]) -> N
         return
     count = sum(map(batch_size, batches))
     raise DataError(
-        f"{source_of(record['data'])}: its samples differ from those that the fusion was matched on"
+        f"{record['data']}: its samples differ from those that the fusion was matched on"
         f" ({counted(record['calibration_samples'], 'sample', ',')} then, {count:,} now); give the data and --device of"
         " the fusion, or measure the model with transfuse eval"
     )

@@ -104,7 +104,7 @@ def _with_measurements(
         verdict = shrunk_verdict(measured)
         own = "texts" if is_generated(request.data) else "data"
         shared = f", the {own} that it was fitted to" if measured.calibrated else ""
-        where = f"Measured on {measured.amount} of {measured.source}{shared}."
+        where = f"Measured on {measured.amount} of {measured.samples_name}{shared}."
         quality = {"verdict": f"{verdict} {where}", "models": evaluation.records()}
     update_card(output, record, verdict, measured, progress)
     if not request.report:
