@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, without_labels
+from transfuse.evaluation.kinds.outputs import predict_similarity
 from transfuse.network.output_losses import SQUARED, output_loss
 from transfuse.network.outputs import has_logits, model_output, predict
 
@@ -40,6 +41,14 @@ class Damage:
         """Return what outputs predict, and their own losses against that."""
         targets = self.loss.predictions(outputs)
         return targets, self.loss.losses(outputs, targets, reduction="none")
+
+
+def lost_similarity(whole: PreTrainedModel, batches: Sequence[Batch], model: PreTrainedModel) -> float:
+    """Return how far the similarities of samples are from those of a model without a head, whatever the widths.
+
+    It is 1 minus the mean correlation. Raises `DataError` if there are too few samples.
+    """
+    return predict_similarity((whole, model), (batches, batches)).metrics().loss
 
 
 def _some_logits(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "answer entry"]:

@@ -19,7 +19,7 @@ from transfuse.network.outputs import has_logits
 from transfuse.network.parameter_count import parameter_count
 from transfuse.network.sizes import Sizes, resized, sizes_of
 from transfuse.shrinking.blocks import Blocks, all_blocks
-from transfuse.shrinking.damage import Damage
+from transfuse.shrinking.damage import Damage, lost_similarity
 from transfuse.shrinking.depth import AllowedFn, any_blocks, choose_blocks
 from transfuse.shrinking.experts.layer import expert_layers
 from transfuse.shrinking.experts.model import fewer_experts
@@ -39,23 +39,30 @@ def choose_sizes(
 ) -> tuple[Sizes, list[dict[str, Any]]]:
     """Return the sizes with which the predictions change least once layers are fitted, and all that were tried.
 
+    Models without a head are compared by the similarities of samples.
+
     Args:
-        possible: series of possible sizes. Of a model without predictions, those with the most parameters are taken.
+        possible: series of possible sizes.
         split: training and validation samples, of which the first ones are used.
         store: cache of the change of the predictions, by sizes.
+
+    Raises:
+        DataError: there are too few samples to compare models without a head.
     """
-    if sum(map(len, possible)) == 1 or not has_logits(large.model):
-        config, architecture = large.model.config, type(large.model)
-        return max(chain(*possible), key=lambda sizes: parameter_count(architecture, resized(config, sizes))), []
+    if sum(map(len, possible)) == 1:
+        return next(chain.from_iterable(possible)), []
     train, validation = ([*first_samples(part, CHOICE_SAMPLES)] for part in split)
-    damage = Damage(large.model, validation)
+    if has_logits(large.model):
+        damage = Damage(large.model, validation).of
+    else:
+        damage = partial(lost_similarity, large.model, validation)
 
     def measured(sizes: Sizes) -> float:
-        """Return the divergence from the large model's predictions."""
+        """Return the divergence from the large model's predictions, or from its similarities."""
         name = f"sizes {'-'.join(map(str, sizes.given().values()))}"
         if (entry := store.load(name)) is not None:
             return float(entry.facts)
-        divergence = damage.of(fitted(large, sizes, (train, validation), silent)[0])
+        divergence = damage(fitted(large, sizes, (train, validation), silent)[0])
         store.keep(name, {}, divergence)
         return divergence
 
