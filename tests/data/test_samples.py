@@ -30,6 +30,16 @@ def test_take_is_a_reproducible_subset_without_replacement() -> None:
         samples.take(0, 0)
 
 
+def test_all_samples_are_shuffled_too() -> None:
+    samples = load_samples(pictures(20))
+    assert values(samples.shuffled(3)) == values(samples.shuffled(3, 20)) == values(samples.shuffled(3, 30))
+    assert values(samples.shuffled(3))[:8] == values(samples.take(8, seed=3))
+    assert values(samples) != values(samples.shuffled(3)) != values(samples.shuffled(4))
+    assert sorted(values(samples.shuffled(3))) == values(samples)
+    with pytest.raises(DataError, match="cannot take 0"):
+        samples.shuffled(0, 0)
+
+
 def test_batches_run_a_model_in_order() -> None:
     config = ViTConfig(image_size=4, patch_size=2, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
     config.intermediate_size, config.num_labels = 8, 3

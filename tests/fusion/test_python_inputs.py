@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import transfuse
+from transfuse.base.batch import validation_split
 from transfuse.base.progress import Silent, Terminal, as_progress, silent
 from transfuse.config.finetune_options import FinetuneOptions
 from transfuse.config.make import make
@@ -44,6 +45,13 @@ def test_the_kind_of_samples_does_not_change_the_fusion(paths: list[Path]) -> No
         assert same(fusion, expected)
         assert fusion.record["data"] == "dataset in memory"
         assert fusion.record["calibration_samples"] == len(TEXTS)
+
+
+def test_samples_that_are_sorted_by_class_are_fitted_to_and_validated_on_all_classes(paths: list[Path]) -> None:
+    """Each fifth batch validates."""
+    batches = transfuse.match(paths, ["a b"] * 20 + ["c d"] * 20, batch_size=4, **FITTED).context.batches
+    for part in validation_split(batches):
+        assert len(torch.cat([batch["input_ids"] for batch in part]).unique(dim=0)) == 2
 
 
 def test_a_stream_is_read_once(paths: list[Path]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from cases import CASES
+from torch import Tensor
 from transformers import BertConfig, BertModel, Dinov2Config, Dinov2Model, FalconConfig, FalconForCausalLM
 
 from transfuse.base.batch import split_batch
@@ -64,6 +65,20 @@ def test_without_a_head_the_sizes_with_the_most_similar_embeddings_are_taken() -
     assert 0 < best["divergence"] < max(each["divergence"] for each in tried) < 2
     with pytest.raises(DataError, match="too few"):
         choose_sizes(large, series, (batches[:1], [*split_batch(batches[2], 3)][:1]), silent)
+
+
+def test_sizes_are_compared_on_samples_that_nothing_was_fitted_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+
+    def remember(small: Any, projection: Any, batches: Any, *_: Any) -> dict[str, Any]:
+        seen.extend(batch["input_ids"] for batch in batches)
+        return {}
+
+    monkeypatch.setattr("transfuse.shrinking.plan.fit_layers", remember)
+    batches = [{"input_ids": torch.full((4, 6), number)} for number in range(8)]
+    large = network(BertModel(BERT).eval(), torch.device("cpu"))
+    choose_sizes(large, candidates(BertModel, BERT, 0.6, removable=True), (batches[:6], batches[6:]), silent)
+    assert set(torch.cat(seen).unique().tolist()) == set(range(6))
 
 
 def test_the_hidden_units_of_falcon_are_a_size() -> None:

@@ -59,14 +59,14 @@ def draw(
     processor: Any = None,
     progress: Progress = silent,
 ) -> Samples:
-    """Return at most `count` samples at random, of which long texts were cut into blocks.
+    """Return at most `count` samples in random order, of which long texts were cut into blocks.
 
     Args:
         source: as for `prepare`.
         progress: is told about texts that were cut.
     """
-    samples = in_blocks(samples.take(count, options.seed), model, source, processor, options, progress)
-    return samples.take(count, options.seed)
+    samples = in_blocks(samples.shuffled(options.seed, count), model, source, processor, options, progress)
+    return samples.shuffled(options.seed, count)
 
 
 def prepare_alike(kind: Task, *checkpoints: tuple[str | Path, PreTrainedModel]) -> bool:

@@ -78,13 +78,19 @@ class Samples:
         """
         if limit is None or limit >= len(self):
             return self
-        if limit < 1:
+        return self.shuffled(seed, limit)
+
+    def shuffled(self, seed: int, limit: int | None = None) -> "Samples":
+        """Return `limit` random samples in random order, or all; they begin with those that `take` returns.
+
+        Samples that a model is made with are always shuffled, because files are often sorted by class.
+
+        Raises:
+            DataError: `limit` is less than 1.
+        """
+        if limit is not None and limit < 1:
             raise DataError(f"{self.name}: cannot take {counted(limit, 'sample')}; ask for 1 or more")
         return self._select(np.random.default_rng(seed).permutation(len(self))[:limit].tolist())
-
-    def shuffled(self, seed: int) -> "Samples":
-        """Return all samples in random order, starting with those that `take` returns for the same `seed`."""
-        return self._select(np.random.default_rng(seed).permutation(len(self)).tolist())
 
     def _select(self, indices: Sequence[int]) -> "Samples":
         return replace(self, dataset=self.dataset.select(indices), rows=tuple(self.rows[index] for index in indices))

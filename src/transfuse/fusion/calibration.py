@@ -80,7 +80,7 @@ def calibrate(
     samples = _labeled(samples, model, options)
     count = sample_budget(options).drawn(samples, model)
     if options.flow.max_loss is None:  # else the samples are drawn by their losses
-        samples = samples.take(count, options.seed)
+        samples = samples.shuffled(options.seed, count)
     samples = in_blocks(samples, model, anchor, processor, options, progress)
     batches = _batches(samples, count, networks, anchor, options, processor)
     if "learned" in (options.align, options.merge):
@@ -126,7 +126,7 @@ def _batches(
     Images that are read only once and would fill the memory are prepared batch by batch when they are read.
     """
     max_loss = options.flow.max_loss
-    drawn = samples.take(count, options.seed) if max_loss is None else samples.shuffled(options.seed)
+    drawn = samples.shuffled(options.seed, count if max_loss is None else None)
     batches = prepare(drawn, networks[0].model, anchor, options, processor)
     copy_padding_token(networks)  # which the anchor may have got from its tokenizer
     if max_loss is not None:

@@ -25,6 +25,7 @@ from transfuse.shrinking.experts.layer import expert_layers
 from transfuse.shrinking.experts.model import fewer_experts
 from transfuse.shrinking.projection import Projection
 from transfuse.shrinking.ratio import best_candidate
+from transfuse.shrinking.split import split as split_in_two
 from transfuse.shrinking.start import folded, start, unchanged
 
 CHOICE_SAMPLES = 200  # that sizes are compared on, as long as there is more than one choice
@@ -43,7 +44,8 @@ def choose_sizes(
 
     Args:
         possible: series of possible sizes.
-        split: training and validation samples, of which the first ones are used.
+        split: training and validation samples, of which the first ones are used. Layers are fitted to the former, and
+            predictions are compared on the latter.
         store: cache of the change of the predictions, by sizes.
 
     Raises:
@@ -52,6 +54,7 @@ def choose_sizes(
     if sum(map(len, possible)) == 1:
         return next(chain.from_iterable(possible)), []
     train, validation = ([*first_samples(part, CHOICE_SAMPLES)] for part in split)
+    own_split = split_in_two(train)
     if has_logits(large.model):
         damage = Damage(large.model, validation).of
     else:
@@ -62,7 +65,7 @@ def choose_sizes(
         name = f"sizes {'-'.join(map(str, sizes.given().values()))}"
         if (entry := store.load(name)) is not None:
             return float(entry.facts)
-        divergence = damage(fitted(large, sizes, (train, validation), silent)[0])
+        divergence = damage(fitted(large, sizes, own_split, silent)[0])
         store.keep(name, {}, divergence)
         return divergence
 
