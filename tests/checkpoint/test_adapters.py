@@ -74,6 +74,16 @@ def test_the_merged_model_is_loaded(pair: tuple[Path, Path, PreTrainedModel]) ->
     assert len(AutoTokenizer.from_pretrained(local_directory(adapter))) == model.config.vocab_size  # the base's
 
 
+def test_the_precision_is_that_of_the_weights_of_the_base(tmp_path: Path) -> None:
+    """Llama checkpoints of 2023 hold rotary frequencies in float32, which the model does not read."""
+    base = saved(tmp_path / "base", llama, 1)
+    edit_weights(base, lambda tensors: tensors.update({name: values.half() for name, values in tensors.items()}))
+    frequencies = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    edit_weights(base, lambda tensors: tensors.update({frequencies: torch.ones(4)}))
+    adapted(load_model(base), tmp_path / "adapter", str(base), task_type="CAUSAL_LM")
+    assert load_model(tmp_path / "adapter").dtype == torch.float16
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_fusion_is_that_of_the_merged_model(
     tmp_path: Path, pair: tuple[Path, Path, PreTrainedModel], stream: bool

@@ -27,7 +27,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from transfuse.checkpoint.files import copy_companions, file_hashes, weight_files
-from transfuse.checkpoint.load import load_model, local_directory
+from transfuse.checkpoint.load import load_empty, load_model, local_directory
 from transfuse.errors import CheckpointError
 
 
@@ -106,6 +106,21 @@ def test_mixed_dtypes_give_one_that_holds_them_all(vit: Path) -> None:
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     query = load_file(vit / "model.safetensors")[QUERY]
     assert torch.equal(model.vit.layers[0].attention.q_proj.weight, query.float())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_mixed_dtypes_give_that_of_the_config_if_weights_have_it(vit: Path, dtype: torch.dtype) -> None:
+    edit_weights(vit, lambda t: t.update({n: v if n == QUERY else v.to(dtype) for n, v in t.items()}))
+    edit_config(vit, dtype=str(dtype).removeprefix("torch."))
+    assert load_model(vit).dtype == load_empty(vit).dtype == dtype
+
+
+def test_the_dtype_of_a_tensor_that_the_model_lacks_does_not_count(vit: Path) -> None:
+    edit_weights(vit, lambda tensors: tensors.update({name: values.half() for name, values in tensors.items()}))
+    edit_weights(vit, lambda tensors: tensors.update({"vit.pooler.dense.bias": torch.zeros(3)}))
+    for named in (None, "float32", "float16"):
+        edit_config(vit, dtype=named)
+        assert load_model(vit).dtype == load_empty(vit).dtype == torch.float16
 
 
 def test_dtype_can_be_chosen(saved: Path) -> None:

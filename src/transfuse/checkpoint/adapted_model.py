@@ -12,9 +12,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.libraries import quiet
 from transfuse.checkpoint.config_file import model_class, read_config
-from transfuse.checkpoint.files import common_dtype, stored_dtypes, weight_files
+from transfuse.checkpoint.files import stored_dtypes, weight_files
 from transfuse.checkpoint.shard_index import check_index
 from transfuse.checkpoint.ties import is_tied
+from transfuse.checkpoint.weight_dtype import weight_dtype
 from transfuse.errors import CheckpointError, first_line
 
 PREFIX = "base_model.model."  # of the names of an adapter's tensors
@@ -51,13 +52,13 @@ def load_base(
     files = weight_files(folder)
     dtypes = {file: stored_dtypes(file) for file in files}
     check_index(folder, dtypes)
-    dtype = common_dtype([dtype for stored in dtypes.values() for dtype in stored.values()])
+    stored = {name: dtype for of_file in dtypes.values() for name, dtype in of_file.items()}
     try:
         with quiet():
             model, report = architecture.from_pretrained(
                 folder,
                 config=config,
-                dtype=dtype,
+                dtype=weight_dtype(architecture, config, stored),
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,

@@ -3,8 +3,7 @@
 import hashlib
 import re
 import shutil
-from collections.abc import Collection, Sequence
-from functools import reduce
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -99,12 +98,6 @@ def stored_dtypes(file: Path) -> dict[str, torch.dtype | None]:
         return {name: tensor.dtype if tensor.dtype.is_floating_point else None for name, tensor in tensors}
     except Exception as error:  # torch.load may raise anything for a damaged pickle
         raise CheckpointError(f"{file}: {state} ({first_line(error)}); restore it") from error
-
-
-def common_dtype(dtypes: Collection[torch.dtype | None]) -> torch.dtype:
-    """Return the smallest dtype that holds all of `dtypes`, with bfloat16 for float8; float32 if there is none."""
-    floats = {torch.bfloat16 if dtype in FLOAT8_DTYPES else dtype for dtype in dtypes if dtype is not None}
-    return reduce(torch.promote_types, floats) if floats else torch.float32
 
 
 def _check_header(file: Path) -> None:

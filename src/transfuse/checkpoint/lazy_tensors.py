@@ -1,6 +1,6 @@
 """The tensors of a checkpoint under their names in the model, each read from its file when it is accessed."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -80,6 +80,14 @@ def _renaming(model: PreTrainedModel) -> Callable[[str], tuple[str, str | None, 
     return rename
 
 
+def names_in_model(model: PreTrainedModel, stored: Iterable[str]) -> dict[str, str]:
+    """Return the names in a model of the stored tensors that it has, by their names in the files."""
+    expected = model.state_dict()
+    rename = _renaming(model)
+    names = {name: rename(name)[0] for name in stored}
+    return {name: found for name, found in names.items() if found in expected}
+
+
 def check_no_integer_weights(model: PreTrainedModel, stored: Collection[str], folder: Path) -> None:
     """Check that no weight is stored as integers, which mean nothing without their scales.
 
@@ -93,10 +101,8 @@ def check_no_integer_weights(model: PreTrainedModel, stored: Collection[str], fo
     if not stored:
         return
     expected = model.state_dict()
-    rename = _renaming(model)
-    for name in sorted(stored):
-        values = expected.get(rename(name)[0])
-        if values is not None and values.is_floating_point():
+    for name, found in sorted(names_in_model(model, stored).items()):
+        if expected[found].is_floating_point():
             raise CheckpointError(
                 f"{folder}: {name} is stored as whole numbers, or in another format of quantized weights; dequantize"
                 " them and save them again first"

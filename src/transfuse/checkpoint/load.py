@@ -30,13 +30,14 @@ from transfuse.checkpoint.companions import (
 )
 from transfuse.checkpoint.config_file import check_counts, model_class, read_config
 from transfuse.checkpoint.expert_tensors import expert_problems
-from transfuse.checkpoint.files import PicklePolicy, common_dtype, stored_dtypes, weight_files
+from transfuse.checkpoint.files import PicklePolicy, stored_dtypes, weight_files
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.lazy_tensors import check_no_integer_weights
 from transfuse.checkpoint.mapped_tensors import without_memory_limit
 from transfuse.checkpoint.other_kinds import file_instead_of_folder
 from transfuse.checkpoint.shard_index import check_index, loadable_folder
 from transfuse.checkpoint.ties import with_actual_ties, with_equal_tensors_tied
+from transfuse.checkpoint.weight_dtype import weight_dtype
 from transfuse.errors import CheckpointError, first_line
 
 Model: TypeAlias = str | Path | PreTrainedModel
@@ -65,7 +66,7 @@ def load_model(path: str | Path, dtype: torch.dtype | None = None, pickle: Pickl
 
     Args:
         path: a folder, or a name on the Hub.
-        dtype: None for the dtype on disk; where dtypes are mixed, the smallest that holds them all.
+        dtype: None for the dtype on disk, as `weight_dtype` returns it.
         pickle: whether pickled weights are read if there are no others.
 
     Raises:
@@ -101,7 +102,7 @@ def _load_empty(path: str | Path, dtype: torch.dtype | None, pickle: PicklePolic
         architecture = AutoModel  # as sentence-transformers loads it, whatever class config.json names
     options = {
         "config": config,
-        "dtype": common_dtype(dtypes.values()) if dtype is None else dtype,
+        "dtype": weight_dtype(architecture, config, dtypes) if dtype is None else dtype,
         "use_safetensors": files[0].suffix == ".safetensors",
     }
     with without_memory_limit():
