@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 from cases import VIT
-from checkpoints import as_pickle, edit_weights, refuses
+from checkpoints import as_pickle, edit_config, edit_weights, refuses
 from languages import gpt2, llama, saved
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoTokenizer,
+    BertConfig,
+    BertForPreTraining,
     LlamaForSequenceClassification,
     PreTrainedModel,
     ViTConfig,
@@ -153,6 +155,18 @@ def test_a_classifier_whose_head_the_adapter_brings(tmp_path: Path, task: str | 
     loaded = load_model(tmp_path / "adapter")
     assert_equal(loaded, merged)
     assert loaded.config.num_labels == 3
+
+
+def test_a_masked_language_model_whose_file_holds_more(tmp_path: Path) -> None:
+    """The file of bert-base-uncased holds a pooler and the prediction of the next sentence."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    BertForPreTraining(BertConfig(**sizes, vocab_size=30)).save_pretrained(tmp_path / "base")
+    edit_config(tmp_path / "base", architectures=["BertForMaskedLM"])
+    base = load_model(tmp_path / "base")
+    merged = adapted(base, tmp_path / "adapter", str(tmp_path / "base"), target_modules=["query", "value"])
+    assert_equal(load_model(tmp_path / "adapter"), merged)
+    edit_weights(tmp_path / "base", lambda tensors: tensors.update({"cls.other": torch.zeros(1)}))
+    refuses(tmp_path / "adapter", "cls.other is unexpected")
 
 
 def test_a_head_that_no_one_has(tmp_path: Path, pair: tuple[Path, Path, PreTrainedModel]) -> None:

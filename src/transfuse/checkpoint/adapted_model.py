@@ -15,6 +15,7 @@ from transfuse.checkpoint.config_file import model_class, read_config
 from transfuse.checkpoint.files import stored_dtypes, weight_files
 from transfuse.checkpoint.shard_index import check_index
 from transfuse.checkpoint.ties import is_tied
+from transfuse.checkpoint.unread_tensors import is_unread
 from transfuse.checkpoint.weight_dtype import weight_dtype
 from transfuse.errors import CheckpointError, first_line
 
@@ -73,10 +74,10 @@ def load_base(
             f"{name}: neither it nor the adapter has the weights of {unknown[0]} ({architecture.__name__}); give the"
             " model that the adapter was trained on, or an adapter saved with this module in modules_to_save"
         )
-    if architecture is own_class and report["unexpected_keys"]:
-        first = min(report["unexpected_keys"])
+    unexpected = [key for key in report["unexpected_keys"] if not is_unread(key, type(model).__name__)]
+    if architecture is own_class and unexpected:
         raise CheckpointError(
-            f"{name}: tensor {first} is unexpected; its weights and config.json do not belong together"
+            f"{name}: tensor {min(unexpected)} is unexpected; its weights and config.json do not belong together"
         )
     _resize_vocabulary(model, settings, shapes, name)
     return model.eval()

@@ -4,7 +4,6 @@ transformers fills missing tensors with random numbers and drops unexpected ones
 errors, because a fused model would inherit them unnoticed.
 """
 
-import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +36,7 @@ from transfuse.checkpoint.mapped_tensors import without_memory_limit
 from transfuse.checkpoint.other_kinds import file_instead_of_folder
 from transfuse.checkpoint.shard_index import check_index, loadable_folder
 from transfuse.checkpoint.ties import with_actual_ties, with_equal_tensors_tied
+from transfuse.checkpoint.unread_tensors import is_unread
 from transfuse.checkpoint.weight_dtype import weight_dtype
 from transfuse.errors import CheckpointError, first_line
 
@@ -45,11 +45,6 @@ Model: TypeAlias = str | Path | PreTrainedModel
 NO_MODEL = "give the path of a checkpoint or a loaded transformers model (for a result, .model or its saved path)"
 
 SAFETENSORS_SHARDS, PICKLE_SHARDS = "model-*-of-*.safetensors", "pytorch_model-*-of-*.bin"
-OBSOLETE = re.compile(r".*\.(attn|attention)\.masked_bias")  # constants that old checkpoints hold
-POOLER = re.compile(r"\w+\.pooler\..*")  # many checkpoints hold one that their class does not have
-# Pre-trained encoders, such as bert-base-uncased, also hold what only the prediction of the next sentence read.
-UNREAD_BY_MASKED_LM = re.compile(r"cls\.seq_relationship\..*|sop_classifier\..*")
-UNREAD_BY_ENCODER = re.compile(r"(lm|mask)_predictions\..*")  # of deberta-v3-base, whose config.json names no class
 
 
 @dataclass(frozen=True)
@@ -188,7 +183,7 @@ def _from_pretrained(source: _Source) -> PreTrainedModel:
         raise CheckpointError(f"{folder}: transformers cannot load it ({first_line(error)})") from error
     problems = {
         "missing": report["missing_keys"],
-        "unexpected": [name for name in report["unexpected_keys"] if not _is_unread(name, type(model).__name__)],
+        "unexpected": [name for name in report["unexpected_keys"] if not is_unread(name, type(model).__name__)],
         "of a wrong shape": [
             f"{name} {tuple(stored)} for {tuple(expected)}" for name, stored, expected in report["mismatched_keys"]
         ],
@@ -203,13 +198,6 @@ def _from_pretrained(source: _Source) -> PreTrainedModel:
 
 def _do_not_belong_together(folder: Path, messages: Sequence[str]) -> CheckpointError:
     return CheckpointError(f"{folder}: tensors {', '.join(messages)}; weights and config.json do not belong together")
-
-
-def _is_unread(name: str, architecture: str) -> bool:
-    """Return whether a tensor that a class lacks is known to have no effect on the outputs of this class."""
-    of_class = (("ForMaskedLM", UNREAD_BY_MASKED_LM), ("Model", UNREAD_BY_ENCODER))
-    is_unread = any(architecture.endswith(end) and names.fullmatch(name) for end, names in of_class)
-    return bool(is_unread or POOLER.fullmatch(name) or OBSOLETE.fullmatch(name))
 
 
 def _summary(problem: str, names: Collection[str]) -> str:
