@@ -25,7 +25,9 @@ from transformers import (
 )
 
 import transfuse
+from transfuse.checkpoint.companions import companion_files
 from transfuse.checkpoint.load import load_empty, load_model, local_directory
+from transfuse.checkpoint.origin import origin
 from transfuse.errors import CheckpointError, OutputError
 
 peft: Any = pytest.importorskip("peft", reason="peft is not installed; pip install peft")
@@ -109,6 +111,36 @@ def test_the_fusion_is_that_of_the_merged_model(
     assert str(adapter) in card
     assert "transfuse-adapter-" not in card
     assert (tmp_path / "out of adapter" / "tokenizer.json").is_file()
+
+
+def with_card(folder: Path, header: str) -> None:
+    (folder / "README.md").write_text(f"---\n{header}\n---\ntext", encoding="utf-8")
+
+
+def test_the_license_is_that_of_the_adapter_or_of_its_base(
+    pair: tuple[Path, Path, PreTrainedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, adapter, merged = pair
+    with_card(base, "license: other\nlicense_name: llama3\ndatasets: a/b")
+    with_card(adapter, "library_name: peft\nlanguage: en")
+    monkeypatch.setattr("transfuse.checkpoint.load.snapshot_download", lambda name, **options: adapter)
+    for source in (adapter, "me/adapter"):  # also on the Hub
+        due = {"license": "other", "license_name": "llama3", "library_name": "peft", "language": ["en"]}
+        assert origin(source, merged).card == due
+    with_card(adapter, "license: cc-by-nc-4.0")
+    for source in (adapter, "me/adapter"):
+        assert origin(source, merged).card == {"license": "cc-by-nc-4.0"}
+
+
+def test_an_adapter_with_a_tokenizer_keeps_the_license_of_its_base(pair: tuple[Path, Path, PreTrainedModel]) -> None:
+    base, adapter, _ = pair
+    for name in ("LICENSE", "NOTICE.txt", "preprocessor_config.json", "chat_template.jinja"):
+        (base / name).write_text("{}")
+    AutoTokenizer.from_pretrained(base).save_pretrained(adapter)
+    (adapter / "chat_template.jinja").unlink()
+    merged = local_directory(adapter)
+    assert {"LICENSE", "NOTICE.txt", "preprocessor_config.json", "tokenizer.json"} <= set(companion_files(merged))
+    assert not (merged / "chat_template.jinja").exists()
 
 
 def test_the_base_is_not_overwritten(tmp_path: Path, pair: tuple[Path, Path, PreTrainedModel]) -> None:

@@ -217,6 +217,8 @@ def test_the_anchors_card_says_license_language_and_task() -> None:
     assert (found["pipeline_tag"], found["library_name"]) == ("fill-mask", "timm")
     assert found["datasets"] == ["imdb", "squad"]
     assert "license" not in front(model_card("out", record(["org/a", "org/b"])))
+    adapter = front(model_card("out", licensed(library_name="peft")))
+    assert adapter["library_name"] == "transformers"  # the result is a checkpoint
 
 
 def test_licenses_that_differ_are_pointed_out() -> None:

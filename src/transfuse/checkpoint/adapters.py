@@ -22,7 +22,9 @@ from transfuse.checkpoint.companions import (
     ADAPTER_CONFIG,
     ADAPTER_FILES,
     ADAPTER_WEIGHTS,
+    LICENSE_PATTERNS,
     companion_files,
+    matches_any,
     weight_names,
 )
 from transfuse.checkpoint.files import (
@@ -36,6 +38,7 @@ from transfuse.checkpoint.files import (
 from transfuse.errors import CheckpointError, first_line
 
 BASE = "base_model_name_or_path"
+KEPT_OF_BASE = ("processor_config.json", "generation_config.json")  # although the adapter has a tokenizer
 
 FindFolder = Callable[[str], Path]
 """A function that returns the local folder of a model, given its path or its name on the Hub."""
@@ -140,10 +143,10 @@ def _merge(folder: Path, base: Path, stamps: tuple[int, ...], shown: str, shown_
 
 
 def _copy_own_companions(folder: Path, target: Path) -> None:
-    """Copy the adapter's tokenizer and processor, and remove the base's tokenizer if the adapter has one."""
+    """Copy the adapter's tokenizer and processor, and remove the base's tokenizer and templates if it has its own."""
     own = companion_files(folder)
     if "tokenizer_config.json" in own:
         for name in companion_files(target):
-            if not name.endswith(("processor_config.json", "generation_config.json")):
+            if not name.endswith(KEPT_OF_BASE) and not matches_any(name, LICENSE_PATTERNS):
                 (target / name).unlink()
     copy_companions(folder, target)

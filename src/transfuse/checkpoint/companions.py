@@ -41,7 +41,8 @@ COMPANION_PATTERNS = (
     "additional_chat_templates/*.jinja",
     "generation_config.json",
 )
-EXTRA_PATTERNS = ("*.tiktoken", "tokenizer.model.v*", "LICENSE*", "NOTICE*")  # copied, but not by save_pretrained
+LICENSE_PATTERNS = ("LICENSE*", "NOTICE*")
+EXTRA_PATTERNS = ("*.tiktoken", "tokenizer.model.v*", *LICENSE_PATTERNS)  # copied, but not by save_pretrained
 MODULES = "modules.json"  # of sentence-transformers
 SENTENCE_PATTERNS = (MODULES, "config_sentence_transformers.json", "sentence_*_config.json")
 CODE_OR_WEIGHTS = (".py", ".safetensors", ".bin", ".pt", ".pth")  # suffixes that are never copied

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transfuse.checkpoint.hub_names import hub_name
+from transfuse.checkpoint.parent_card import LICENSE
 from transfuse.checkpoint.pipeline_tags import pipeline_tag
 from transfuse.config.data_options import GENERATED
 
@@ -24,9 +25,11 @@ def header_fields(
     datasets = [hub_name(data, directory), *trained_on]
     sentences = bool(record.get("sentence_transformers"))
     bases = [name for parent in parents if (name := hub_name(parent["path"], directory))]
+    library = "sentence-transformers" if sentences else "transformers"
+    named = anchor.get("library_name")
     fields = {
-        **{name: anchor.get(name) for name in ("license", "license_name", "license_link", "language")},
-        "library_name": anchor.get("library_name") or ("sentence-transformers" if sentences else "transformers"),
+        **{name: anchor.get(name) for name in (*LICENSE, "language")},
+        "library_name": library if named in (None, "peft") else named,  # the result is no adapter
         "pipeline_tag": anchor.get("pipeline_tag")
         or ("sentence-similarity" if sentences else pipeline_tag(parents[0].get("architecture", ""))),
         "base_model": bases,

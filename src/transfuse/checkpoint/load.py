@@ -128,17 +128,22 @@ def local_directory(path: str | Path, pickle: PicklePolicy = "refuse") -> Path:
     Raises:
         CheckpointError: there is neither, or `path` is a file, or an adapter cannot be merged.
     """
-    folder = _unmerged_directory(path, pickle)
-    return merged_folder(folder, _unmerged_directory) if is_adapter(folder) else folder
+    folder = unmerged_directory(path, pickle)
+    return merged_folder(folder, unmerged_directory) if is_adapter(folder) else folder
 
 
 def adapter_base(path: str | Path) -> Path | None:
     """Return the folder of the base model if there is an adapter at `path`; None for an ordinary checkpoint."""
-    folder = _unmerged_directory(path, "allow")
-    return base_folder(folder, _unmerged_directory) if is_adapter(folder) else None
+    folder = unmerged_directory(path, "allow")
+    return base_folder(folder, unmerged_directory) if is_adapter(folder) else None
 
 
-def _unmerged_directory(path: str | Path, pickle: PicklePolicy = "refuse") -> Path:
+def unmerged_directory(path: str | Path, pickle: PicklePolicy = "refuse") -> Path:
+    """Return the folder at `path`, as `local_directory` does, but an adapter's own folder for an adapter.
+
+    Raises:
+        CheckpointError: there is no folder and no model of this name, or `path` is a file.
+    """
     if not isinstance(path, str | Path):
         raise CheckpointError(f"{path!r:.80}: is not a model; give a checkpoint path or a loaded transformers model")
     if not str(path):  # as a path, it would be the current folder

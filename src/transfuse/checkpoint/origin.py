@@ -9,8 +9,8 @@ from transformers import PreTrainedModel
 
 from transfuse.base.hashing import digest
 from transfuse.checkpoint.files import file_hashes
-from transfuse.checkpoint.load import local_directory
-from transfuse.checkpoint.parent_card import card_fields
+from transfuse.checkpoint.load import adapter_base, local_directory, unmerged_directory
+from transfuse.checkpoint.parent_card import LICENSE, card_fields
 
 PACKAGES = ("transfuse", "torch", "transformers", "POT", "scipy", "numpy")  # whose versions are recorded
 
@@ -54,11 +54,17 @@ def origin(source: str | Path | PreTrainedModel, model: PreTrainedModel) -> Orig
     """
     if not isinstance(source, PreTrainedModel):
         folder = local_directory(source, "allow")
-        own = Path(source).expanduser()  # an adapter's, whose merged folder has no card
-        card = card_fields(own if own.is_dir() else folder)
-        return Origin(str(source), type(model).__name__, file_hashes(folder), card=card)
+        return Origin(str(source), type(model).__name__, file_hashes(folder), card=_card(source))
     config = json.dumps(model.config.to_dict(), sort_keys=True, default=str)
     hashes = {"state_dict": digest("", model.state_dict()), "config": digest(config, {})}
     path = str(model.name_or_path or "")
     known = path if path and Path(path).is_dir() else None
     return Origin(None, type(model).__name__, hashes, known, card_fields(Path(known)) if known else {})
+
+
+def _card(source: str | Path) -> dict[str, str | list[str]]:
+    """Return the fields of a model's card. An adapter whose card states no license has the license of its base."""
+    fields = card_fields(unmerged_directory(source, "allow"))
+    base = None if "license" in fields else adapter_base(source)
+    inherited = {} if base is None else card_fields(base)
+    return {name: inherited[name] for name in LICENSE if name in inherited} | fields

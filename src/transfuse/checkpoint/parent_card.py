@@ -7,7 +7,8 @@ from typing import Any
 from transfuse.checkpoint.companions import CARD
 from transfuse.checkpoint.front_matter import front_matter
 
-TEXTS = ("license", "license_name", "license_link", "pipeline_tag", "library_name")
+LICENSE = ("license", "license_name", "license_link")
+TEXTS = (*LICENSE, "pipeline_tag", "library_name")
 LISTS = ("language", "datasets")  # one text, or a list of texts
 MAX_CHARACTERS = 1 << 20  # of a card that are read
 
