@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from transfuse.checkpoint.copied_files import model_files
 from transfuse.checkpoint.leftovers import drop_code_references, file_record
 
 NOTHING = {
@@ -24,27 +25,27 @@ def fill(folder: Path, *names: str) -> None:
 
 
 def test_files_that_are_not_copied(tmp_path: Path) -> None:
-    assert file_record(None) == NOTHING
+    assert file_record(model_files(None)) == NOTHING
     fill(tmp_path, "config.json", "README.md", "transfuse.json", "model.safetensors", "pytorch_model.bin", "vocab.txt")
     fill(tmp_path, ".gitattributes", ".git/HEAD", "generation_config.json", "additional_chat_templates/a.jinja")
     fill(tmp_path, *COPIED)
     copied = sorted([*COPIED, "additional_chat_templates/a.jinja", "generation_config.json", "vocab.txt"])
     nothing = NOTHING | {"copied": copied}
-    assert file_record(tmp_path) == nothing
+    assert file_record(model_files(tmp_path)) == nothing
     fill(tmp_path, "out.work/.transfuse", "cache/0123456789abcdef0123/a.safetensors", "o.checkpoints/run.json")
     (tmp_path / "empty").mkdir()
     (tmp_path / "fused").mkdir()
     (tmp_path / "fused" / "transfuse.json").write_text('{"versions": {}, "models": []}')
-    assert file_record(tmp_path) == nothing
+    assert file_record(model_files(tmp_path)) == nothing
     fill(tmp_path, "training_args.bin", "modeling_mine.py", "runs/events", "tf_model.h5", "additional_chat_templates/b")
     fill(tmp_path, "LICENSE.py")
     due = ["LICENSE.py", "additional_chat_templates/b", "modeling_mine.py", "runs/", "tf_model.h5", "training_args.bin"]
-    assert file_record(tmp_path) == nothing | {"left_out": due, "left_out_count": 6}
+    assert file_record(model_files(tmp_path)) == nothing | {"left_out": due, "left_out_count": 6}
 
 
 def test_no_more_than_two_hundred_names(tmp_path: Path) -> None:
     fill(tmp_path, "config.json", *(f"{number:03}.txt" for number in range(205)))
-    found = file_record(tmp_path)
+    found = file_record(model_files(tmp_path))
     assert found["left_out"] == [f"{number:03}.txt" for number in range(200)]
     assert found["left_out_count"] == 205
 
@@ -59,7 +60,7 @@ def test_names_of_code_are_dropped(tmp_path: Path) -> None:
     for name, found in texts.items():
         (tmp_path / name).write_text(json.dumps(found))
     untouched = (tmp_path / "preprocessor_config.json").stat()
-    found = file_record(tmp_path)
+    found = file_record(model_files(tmp_path))
     assert found["auto_map_dropped"] == ["config.json", "processor_config.json", "tokenizer_config.json"]
     assert found["custom_pipelines_dropped"] == ["config.json"]
     drop_code_references(tmp_path)
@@ -71,7 +72,7 @@ def test_names_of_code_are_dropped(tmp_path: Path) -> None:
     }
     assert (tmp_path / "preprocessor_config.json").stat().st_mtime_ns == untouched.st_mtime_ns
     copied = ["preprocessor_config.json", "processor_config.json", "tokenizer_config.json"]
-    assert file_record(tmp_path) == NOTHING | {"copied": copied}
+    assert file_record(model_files(tmp_path)) == NOTHING | {"copied": copied}
 
 
 def test_names_of_code_that_is_there_stay(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from transfuse.checkpoint.sentences import check_sentence_modules, copy_sentence_files, pooling_modes, read_modules
+from transfuse.checkpoint.files import copy_files
+from transfuse.checkpoint.sentences import check_sentence_modules, pooling_modes, read_modules, sentence_files
 from transfuse.errors import CheckpointError
 
 OLD = {"word_embedding_dimension": 24, "pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
@@ -55,7 +56,8 @@ def test_all_of_it_is_copied(model: Path, tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.mkdir()
     due = ["1_Pooling/config.json", "2_Normalize/", "config_sentence_transformers.json", "modules.json"]
-    assert copy_sentence_files(model, target) == [*due, "sentence_bert_config.json"]
+    copy_files(dict.fromkeys(sentence_files(model), model), target)
+    assert sentence_files(target) == [*due, "sentence_bert_config.json"]
     for name in (*due, "sentence_bert_config.json"):
         assert (
             (target / name).is_dir()
@@ -68,14 +70,13 @@ def test_all_of_it_is_copied(model: Path, tmp_path: Path) -> None:
 def test_a_folder_that_git_did_not_keep(model: Path, tmp_path: Path) -> None:
     (model / "2_Normalize").rmdir()
     check_sentence_modules([model])
-    (tmp_path / "target").mkdir()
-    assert "2_Normalize/" not in copy_sentence_files(model, tmp_path / "target")
+    assert "2_Normalize/" not in sentence_files(model)
 
 
 def test_a_model_without_any(tmp_path: Path) -> None:
     (tmp_path / "1_Pooling").mkdir()
     assert read_modules(tmp_path) == []
-    assert copy_sentence_files(tmp_path, tmp_path) == []
+    assert sentence_files(tmp_path) == []
 
 
 @pytest.mark.parametrize("kind", ["Dense", "LayerNorm", "WeightedLayerPooling", "Router", "CNN", "StaticEmbedding"])
@@ -114,7 +115,7 @@ def test_links_of_the_hubs_cache(model: Path, tmp_path: Path) -> None:
     shutil.move(folder / "1_Pooling" / "config.json", tmp_path / "models--x" / "blobs" / "abc")
     (folder / "1_Pooling" / "config.json").symlink_to("../../../blobs/abc")
     (tmp_path / "target").mkdir()
-    copy_sentence_files(folder, tmp_path / "target")
+    copy_files(dict.fromkeys(sentence_files(folder), folder), tmp_path / "target")
     assert json.loads((tmp_path / "target" / "1_Pooling" / "config.json").read_text()) == OLD
     assert not (tmp_path / "target" / "1_Pooling" / "config.json").is_symlink()
 

@@ -163,7 +163,7 @@ def model_card(name: str, record: Mapping[str, Any]) -> str:
         "weights": shown_weights(record),
         "header": as_front_matter(header | fields),
         "differing": differing_licenses(models),
-        "processors": processor_sentences(record.get("other_processors", ()), models, shown=code),
+        "processors": processor_sentences(record.get("other_processors", ()), models, code),
         "licenses": [license_of(model.get("card", {})) for model in models],
         "aligned": _aligned(record),
         "merged": _merged(record, parent),

@@ -84,7 +84,7 @@ def carried_card(name: str, record: Mapping[str, Any]) -> str:
         ],
         "header": as_front_matter(header),
         "differing": differing_licenses(models),
-        "processors": processor_sentences(record.get("other_processors", ()), models, "the new base", code),
+        "processors": processor_sentences(record.get("other_processors", ()), models, code),
         "quality": quality_section(quality, "carry --report"),
         "call": call,
         "by_command": call.startswith(CARRY),

@@ -13,11 +13,13 @@ CARD = "README.md"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
-COMPANION_PATTERNS = (
+PROCESSOR_PATTERNS = (
     "preprocessor_config.json",
     "processor_config.json",
     "image_processor_config.json",
     "video_preprocessor_config.json",
+)
+TOKENIZER_PATTERNS = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -39,10 +41,12 @@ COMPANION_PATTERNS = (
     "chat_template.json",
     "chat_template.jinja",
     "additional_chat_templates/*.jinja",
-    "generation_config.json",
 )
+GENERATION = "generation_config.json"
+COMPANION_PATTERNS = (*PROCESSOR_PATTERNS, *TOKENIZER_PATTERNS, GENERATION)
+EXTRA_TOKENIZER_PATTERNS = ("*.tiktoken", "tokenizer.model.v*")
 LICENSE_PATTERNS = ("LICENSE*", "NOTICE*")
-EXTRA_PATTERNS = ("*.tiktoken", "tokenizer.model.v*", *LICENSE_PATTERNS)  # copied, but not by save_pretrained
+EXTRA_PATTERNS = (*EXTRA_TOKENIZER_PATTERNS, *LICENSE_PATTERNS)  # copied, but not by save_pretrained
 MODULES = "modules.json"  # of sentence-transformers
 SENTENCE_PATTERNS = (MODULES, "config_sentence_transformers.json", "sentence_*_config.json")
 CODE_OR_WEIGHTS = (".py", ".safetensors", ".bin", ".pt", ".pth")  # suffixes that are never copied

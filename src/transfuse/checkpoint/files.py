@@ -3,7 +3,7 @@
 import hashlib
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -135,7 +135,15 @@ def copy_companions(source: Path, target: Path) -> list[str]:
     Only files with known names are copied: never weights, config.json, code or a model card.
     """
     names = companion_files(source)
-    for name in names:
-        (target / name).parent.mkdir(exist_ok=True)
-        shutil.copyfile(source / name, target / name)
+    copy_files(dict.fromkeys(names, source), target)
     return names
+
+
+def copy_files(sources: Mapping[str, Path], target: Path) -> None:
+    """Copy files into a folder, given the folder of each by name. A name that ends with a slash is a folder."""
+    for name, source in sources.items():
+        (target / name).parent.mkdir(exist_ok=True)
+        if name.endswith("/"):
+            (target / name).mkdir(exist_ok=True)
+        else:
+            shutil.copyfile(source / name, target / name)

@@ -1,44 +1,41 @@
-"""What is not copied from the anchor's folder with a fused model: other files, and settings that refer to code."""
+"""What is not copied with a fused model: other files, and settings that refer to code."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from transfuse.checkpoint.companions import CARD, CONFIG, RECORD, companion_files, weight_names
+from transfuse.checkpoint.copied_files import CopiedFiles
 from transfuse.checkpoint.owned import REPORT_JSON, REPORT_PAGE, is_own_file, is_run_folder, json_or_none
-from transfuse.checkpoint.sentences import sentence_files
 
 MAX_LISTED = 200  # file names in the record
 CODE_KEYS = ("auto_map", "custom_pipelines")  # keys of JSON files that refer to code
 
 
-def file_record(source: Path | None) -> dict[str, Any]:
-    """Return the part of `transfuse.json` that lists the anchor's files: which are copied, and which are not.
-
-    Args:
-        source: the anchor's folder; None if the anchor was passed in memory.
-    """
-    names = [] if source is None else sorted(_not_copied(source))
-    settings = {} if source is None else {name: json_or_none(source / name) for name in _settings_files(source)}
+def file_record(files: CopiedFiles) -> dict[str, Any]:
+    """Return the part of `transfuse.json` that lists which files are copied, and which are not."""
+    names = sorted({name for folder in files.folders for name in _not_copied(folder, files.names())})
+    sources = dict.fromkeys([CONFIG], files.folders[0]) if files.folders else {}
+    sources |= {name: folder for name, folder in files.companions.items() if _has_settings(name)}
+    settings = {name: json_or_none(folder / name) for name, folder in sources.items()}
     dropped = {
         f"{key}_dropped": [name for name in settings if _code_references(settings[name], (key,))] for key in CODE_KEYS
     }
     return {
-        "copied": [] if source is None else companion_files(source),
-        "sentence_transformers": [] if source is None else sentence_files(source),
+        "copied": sorted(files.companions),
+        "sentence_transformers": sorted(files.sentences),
         "left_out": names[:MAX_LISTED],
         "left_out_count": len(names),
         **dropped,
     }
 
 
-def _not_copied(source: Path) -> Iterator[str]:
-    """Yield the entries that are not copied, except hidden ones, weights, configuration, card and record.
+def _not_copied(source: Path, copied: Collection[str]) -> Iterator[str]:
+    """Yield the entries of a folder that are not copied, except hidden ones, weights, configuration, card and record.
 
     The name of a folder ends with a slash. Reports and folders of transfuse's runs are not part of the model.
     """
-    copied = {*companion_files(source), *sentence_files(source)}
     partly_copied = {name.partition("/")[0] for name in copied if "/" in name}
     known = {CONFIG, CARD, RECORD, *weight_names(source), *copied}
     for entry in source.iterdir():
@@ -55,13 +52,13 @@ def _not_copied(source: Path) -> Iterator[str]:
         yield from (name for name in inner if name not in copied)
 
 
-def _settings_files(folder: Path) -> list[str]:
-    return [name for name in (CONFIG, *companion_files(folder)) if name.endswith("config.json")]
+def _has_settings(name: str) -> bool:
+    return name.endswith("config.json")
 
 
 def drop_code_references(folder: Path) -> None:
     """Remove the keys that refer to code from a saved model's settings, if any of that code is not in the folder."""
-    for name in _settings_files(folder):
+    for name in filter(_has_settings, (CONFIG, *companion_files(folder))):
         settings = json_or_none(folder / name)
         if all(_is_code_present(folder, reference) for reference in _code_references(settings)):
             continue

@@ -13,12 +13,12 @@ from transformers import PreTrainedModel
 from transfuse.base.batch import Batch, cast
 from transfuse.base.libraries import quiet
 from transfuse.checkpoint.companions import RECORD
-from transfuse.checkpoint.files import copy_companions
+from transfuse.checkpoint.copied_files import CopiedFiles, model_files
+from transfuse.checkpoint.files import copy_files
 from transfuse.checkpoint.leftovers import drop_code_references
 from transfuse.checkpoint.legacy_config import add_legacy_keys
 from transfuse.checkpoint.load import load_model, local_directory, with_eager_experts
 from transfuse.checkpoint.output import Overwrite, atomic_directory, write_json
-from transfuse.checkpoint.sentences import copy_sentence_files
 from transfuse.checkpoint.tensor_names import keep_tensor_names
 from transfuse.errors import CheckpointError, OutputError
 from transfuse.network.inputs import model_inputs
@@ -40,17 +40,18 @@ def save_checkpoint(
     document: dict[str, Any],
     texts: Mapping[str, str],
     protected: Sequence[str] = (),
+    files: CopiedFiles | None = None,
 ) -> Path:
     """Write a checkpoint to a hidden folder that becomes `target` when it is complete, and return `target`.
 
     Args:
         write: writes the weights and the configuration.
-        inputs: folders that must not be overwritten, None for models passed in memory. The first is the anchor, whose
-            processor files are copied if `processor` is None.
-        processor: image processor or tokenizer to save.
+        inputs: folders that must not be overwritten, None for models passed in memory. The first is the anchor.
+        processor: image processor or tokenizer to save instead of the copied one.
         document: content of `transfuse.json`; a path under `data` must not be overwritten either.
         texts: content of further files by name, such as the model card and a report.
         protected: further folders that must not be overwritten.
+        files: the files to copy; None: those of the anchor.
 
     Raises:
         OutputError: `target` is not empty (unless replaced), not writable, an input, or the disk is full.
@@ -60,13 +61,12 @@ def save_checkpoint(
     paths = [Path(path) for path in (*inputs, *protected, *sources) if path]
     with atomic_directory(target, overwrite, paths) as folder:
         write(folder)
-        anchor = local_directory(inputs[0], "allow") if inputs[0] else None
+        files = files or model_files(local_directory(inputs[0], "allow") if inputs[0] else None)
         if processor is not None:
             processor.save_pretrained(folder)
-        elif anchor is not None:
-            copy_companions(anchor, folder)
-        if anchor is not None:
-            copy_sentence_files(anchor, folder)
+        else:
+            copy_files(files.companions, folder)
+        copy_files(files.sentences, folder)
         drop_code_references(folder)
         write_json(folder / RECORD, document)
         for name, text in texts.items():

@@ -1,7 +1,6 @@
 """The modules that sentence-transformers runs after a model; they are copied if they have settings only, no weights."""
 
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,19 +192,3 @@ def sentence_files(checkpoint: Path) -> list[str]:
     folders = [name for name in folders if (checkpoint / name).is_dir()]
     inner = {f"{name}/{CONFIG}" if (checkpoint / name / CONFIG).is_file() else f"{name}/" for name in folders}
     return sorted(top | inner)
-
-
-def copy_sentence_files(source: Path, target: Path) -> list[str]:
-    """Copy all files that sentence-transformers needs, and return their names.
-
-    Raises:
-        CheckpointError: a module cannot be copied.
-    """
-    names = sentence_files(source)
-    for name in names:
-        (target / name).parent.mkdir(exist_ok=True)
-        if name.endswith("/"):
-            (target / name).mkdir(exist_ok=True)
-        else:
-            shutil.copyfile(source / name, target / name)
-    return names

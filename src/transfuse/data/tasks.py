@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,13 @@ def task(architecture: str) -> Task:
     if architecture in ("T5Model", "BartModel", "MBartModel"):  # encoder and decoder read the same text
         reading = SEQUENCE_TO_SEQUENCE
     return replace(reading, labeled=_no_labels, measures=("cosine", "distance"), kind="outputs")
+
+
+def reads_texts(architecture: str) -> bool:
+    """Return whether samples of a transformers class are texts, prepared by a tokenizer alone."""
+    with suppress(SpecError):
+        return task(architecture).processor == TEXT_CLASSIFICATION.processor
+    return False
 
 
 def _only_by_weights(architecture: str, why: str) -> SpecError:

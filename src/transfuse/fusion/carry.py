@@ -16,6 +16,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from transformers import PreTrainedModel
+
 from transfuse.alignment.exact.follow import follow
 from transfuse.alignment.function_check import check_functions
 from transfuse.alignment.interface import AlignContext, Alignment
@@ -25,6 +27,7 @@ from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.base.torch_settings import own_torch_settings
 from transfuse.checkpoint.given_models import check_given
+from transfuse.checkpoint.leftovers import file_record
 from transfuse.checkpoint.load import Model
 from transfuse.config.settings import memory_bytes
 from transfuse.config.validation import check_read
@@ -42,6 +45,7 @@ from transfuse.fusion.carry_plan import (
     names_by_role,
     options_for,
 )
+from transfuse.fusion.carry_processor import files_to_carry, processor_source, with_generation_of
 from transfuse.fusion.data_memory import check_readable_samples
 from transfuse.fusion.fuse import merge
 from transfuse.fusion.inputs import Inputs, open_models
@@ -81,7 +85,8 @@ def carry(
         keep: unlabeled samples of what the new base is to keep: on these, layers are fitted to what it computes itself.
             "generated": texts by the new base.
         progress: shows progress; True: on the terminal or in the notebook. Silent by default.
-        processor: prepares `data` and is saved with the result; None: the processor in the directory of `new_base`.
+        processor: prepares `data` and is saved with the result; None: the tokenizer of `tuned`, or the image processor
+            of `new_base`.
         max_memory: memory limit, as bytes or "8GB".
         options: fields of `Options` that apply: effort, minutes or steps of training, samples, batch_size, seed, ...
 
@@ -98,13 +103,16 @@ def carry(
 def carried(matched: Matched, progress: Progress | bool = silent, processor: Any = None) -> Fusion:
     """Return the result of carrying, given the models in one basis."""
     fusion = merge(matched, progress, processor)
-    roles = dict(zip(ROLES, (model["path"] for model in fusion.record["models"]), strict=True))
+    new_base, base, tuned = (origin.path for origin in fusion.origins)
+    roles = dict(zip(ROLES, (new_base, base, tuned), strict=True))
     targets = matched.carry
     facts = {"carried": roles, "keep": targets and targets.source, "kept_samples": 0}
+    facts |= file_record(files_to_carry(new_base, tuned, matched.processor_of))
     if targets:
         facts["kept_samples"] = sum(map(batch_size, targets.kept))
         facts |= {"keep_split": targets.split} if targets.split else {}
-    return replace(fusion, record=fusion.record | facts)
+    model = with_generation_of(matched.networks[-1].model, fusion.model)
+    return replace(fusion, fused=model, record=fusion.record | facts, processor_of=matched.processor_of)
 
 
 @own_torch_settings()
@@ -137,7 +145,8 @@ def match_for_carry(
     limit = memory_bytes(max_memory)
 
     def estimate(weights: Estimate, mapped: bool) -> DataEstimate | None:
-        return carry_estimate(replace(weights, options=chosen), new_base, data, keep, processor)
+        source = processor_source(new_base, tuned, type(weights.models[0]).__name__)
+        return carry_estimate(replace(weights, options=chosen), source, data, keep, processor)
 
     check = partial(check_readable_samples, estimate, limit, progress.warn)
     fitted = chosen if chosen.merge == "mean" else chosen.model_copy(update={"merge": FITTED})  # with any head
@@ -148,17 +157,19 @@ def match_for_carry(
         check_differs(changed, old, "give a fine-tune")
         check_differs(changed, new, "give another new base")
     adapter_base = AdapterBase.of(new_base, inputs.anchor, chosen)
+    source = processor_source(new_base, tuned, type(inputs.anchor).__name__)
     others = None
     if data is not None:
-        others = warned_of_processors(roles, inputs.anchor, chosen, progress, processor)
+        compared = (source, *(model for model in roles if model is not source))
+        others = warned_of_processors(compared, inputs.anchor, chosen, progress, processor)
     watch.lap("loading")
     budget, seed = sample_budget(chosen), chosen.seed
     data, keep = (
-        given_or_generated(samples, [writer.model], new_base, processor, budget, seed, progress)
-        for samples, writer in ((data, changed), (keep, new))
+        given_or_generated(samples, [writer.model], own, processor, budget, seed, progress)
+        for samples, writer, own in ((data, changed, source), (keep, new, new_base))
     )
     context, kept = (
-        calibrate(inputs.networks, new_base, samples, chosen, processor, progress) for samples in (data, keep)
+        calibrate(inputs.networks, source, samples, chosen, processor, progress) for samples in (data, keep)
     )
     watch.lap("preparing samples")
     batches = [*context.batches, *kept.batches]
@@ -173,8 +184,8 @@ def match_for_carry(
     if not of_one_base((base, tuned)):
         check_descendants(*descendant, [changed.name], old.name, OWN_BASE)
     watch.lap("aligning")
-    source = data_name(recorded(given[1], keep))
-    targets = CarryTargets(ANSWERS, kept.batches, not any(inputs.borrowed), source, split_of(keep))
+    kept_name = data_name(recorded(given[1], keep))
+    targets = CarryTargets(ANSWERS, kept.batches, not any(inputs.borrowed), kept_name, split_of(keep))
     return Matched(
         inputs=replace(inputs, borrowed=()),  # all have the head of the tuned model now
         weights=WEIGHTS,
@@ -189,6 +200,7 @@ def match_for_carry(
         carry=targets,
         other_processors=others,
         adapter_base=adapter_base.with_samples(context.batches),
+        processor_of=None if isinstance(source, PreTrainedModel) else str(source),
     )
 
 

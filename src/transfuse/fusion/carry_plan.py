@@ -14,6 +14,7 @@ from transfuse.config.options import Options
 from transfuse.config.validation import carry_merging, check_carry
 from transfuse.data.texts import vocabulary
 from transfuse.errors import ConfigError
+from transfuse.fusion.carry_processor import processor_source
 from transfuse.fusion.compatible import check_compatible, empty_model, with_anchor_form
 from transfuse.fusion.data_memory import check_data_memory
 from transfuse.fusion.depth import depth
@@ -188,14 +189,15 @@ def check_differs(tuned: Network, other: Network, advice: str) -> None:
 
 
 def carry_estimate(
-    weights: Estimate, new_base: Model, data: Any, keep: Any, processor: Any = None
+    weights: Estimate, source: Model, data: Any, keep: Any, processor: Any = None
 ) -> DataEstimate | None:
     """Return the estimate of the memory of carrying with samples; None without samples.
 
     Args:
         weights: the estimate of carrying by weights.
+        source: the model whose processor prepares the samples unless `processor` is given.
     """
-    task, kept = (data_estimate(weights, new_base, samples, processor) for samples in (data, keep))
+    task, kept = (data_estimate(weights, source, samples, processor) for samples in (data, keep))
     return task if task is None or kept is None else replace(task, samples=task.samples.joined(kept.samples))
 
 
@@ -220,10 +222,12 @@ def carry_plan(
     check_compatible(empty, paths)
     weights = Estimate(empty, chosen)
     plan = fusion_plan(paths, empty, weights, streamable=False, streams=False)
-    estimate = carry_estimate(weights, new_base, data, keep)
+    source = processor_source(new_base, tuned, type(empty[0]).__name__)
+    estimate = carry_estimate(weights, source, data, keep)
     if estimate is None:
         return plan
-    warned_of_processors((new_base, base, tuned), empty[0], chosen, progress)
+    compared = (source, *(path for path in (new_base, base, tuned) if path != source))
+    warned_of_processors(compared, empty[0], chosen, progress)
     if max_memory is not None:
         check_data_memory(estimate, max_memory, silent.warn)
     return replace(plan, data=estimate.plan())

@@ -47,6 +47,8 @@ class Matched:
         growth: the sizes of a result that grows; None: it has the sizes of the anchor.
         other_processors: models whose processors differ from the anchor's; None: they were not compared, because no
             samples were read.
+        processor_of: the path or the name of the model whose processor prepares the samples of a fine-tune that is
+            carried; None: that of the anchor does.
     """
 
     inputs: Inputs
@@ -66,6 +68,7 @@ class Matched:
     adapter_base: AdapterBase | None = None
     growth: GrowthPlan | None = None
     other_processors: tuple[OtherProcessor, ...] | None = None
+    processor_of: str | None = None
 
     def __repr__(self) -> str:
         """Return the models, how they were aligned, and what to do next, in one line."""

@@ -21,6 +21,7 @@ from transfuse.checkpoint.push import COMMIT_MESSAGE, check_push, push_folder
 from transfuse.checkpoint.save import Writer, model_writer, save_checkpoint
 from transfuse.config.options import Options
 from transfuse.fusion.adapter import AdapterBase
+from transfuse.fusion.carry_processor import files_to_carry
 from transfuse.fusion.streamed import StreamedModel
 
 
@@ -35,8 +36,10 @@ class Fusion:
         options: the options of the fusion.
         record: the content of `transfuse.json`: inputs with hashes, options, versions, diagnostics of every space.
         origins: path and hashes of each model.
-        processor: the processor that is saved with the model; None: the processor in the anchor's directory.
+        processor: the processor that is saved with the model; None: the processor in the directory of
+            `processor_of`.
         adapter_base: the model that adapters are differences from; None: there is none.
+        processor_of: as of `Matched`.
     """
 
     fused: PreTrainedModel | StreamedModel
@@ -46,6 +49,7 @@ class Fusion:
     origins: tuple[Origin, ...]
     processor: Any = None
     adapter_base: AdapterBase | None = None
+    processor_of: str | None = None
 
     def __repr__(self) -> str:
         """Return the models, how they were aligned and merged, the samples, what training did, and what to do next."""
@@ -78,7 +82,7 @@ class Fusion:
     @property
     def prepared_by(self) -> Any:
         """Return the processor that prepares samples for the model, or a path whose processor does."""
-        return self.processor or self.origins[0].path
+        return self.processor or self.processor_of or self.origins[0].path
 
     def save(
         self,
@@ -171,7 +175,8 @@ class Fusion:
     def _write(self, path: Path, output: str, overwrite: Overwrite, metrics: dict[str, Any] | None) -> Path:
         """Write and verify the checkpoint. The record and the card's command say that it was written to `output`."""
         document = self.record | {"output": output} | ({"metrics": metrics} if metrics else {})
-        write_card = carried_card if "carried" in document else model_card
+        is_carried = "carried" in document
+        write_card = carried_card if is_carried else model_card
         card = {"README.md": write_card(Path(output).name, document)}
         paths = [origin.path for origin in self.origins]
         folders = [origin.folder for origin in self.origins if origin.folder]
@@ -179,7 +184,8 @@ class Fusion:
         write = self.fused.write if isinstance(self.fused, StreamedModel) else model_writer(self.fused, paths[0])
         if self.options.adapter_out is not None:
             write = partial(self._write_with_adapter, write, document)
-        return save_checkpoint(path, overwrite, write, paths, self.processor, document, card, folders)
+        files = files_to_carry(paths[0], paths[-1], self.processor_of) if is_carried else None
+        return save_checkpoint(path, overwrite, write, paths, self.processor, document, card, folders, files)
 
     def _write_with_adapter(self, write: Writer, document: dict[str, Any], folder: Path) -> None:
         """Write the weights and then the adapter, from the written weights of a streamed model, and record it."""

@@ -42,7 +42,7 @@ def report_quality(measured: Measurement, verdict: str, record: Mapping[str, Any
     if "other_processors" not in record:  # or else the card says so at the models
         processors = [asdict(processor) for processor in measured.other_processors]
         if processors:
-            note = " ".join([note, *processor_sentences(processors, record["models"], shown=code)])
+            note = " ".join([note, *processor_sentences(processors, record["models"], code)])
     values = _values(measured, fusion)
     result = MeasuredValues(
         short_data_name(source), values, hub_name(source, record["directory"]), measured.split, samples, measured.unit

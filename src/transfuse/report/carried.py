@@ -7,7 +7,7 @@ from typing import Any
 from transfuse.base.counted import counted
 from transfuse.base.printable import printable
 from transfuse.report.facts import Measurement
-from transfuse.report.tables import adapter_line, of_split
+from transfuse.report.tables import adapter_line, left_out_line, of_split
 
 NOTHING_GAINED = ", training gained nothing"
 MIN_GAIN = 1e-9  # a smaller gain of tuning has no share
@@ -51,4 +51,5 @@ def carry_summary(output: Path | str, record: Mapping[str, Any]) -> str:
     if history and history["steps"]:
         how += f", weights trained in {counted(history['best'], 'step')}" if history["best"] else NOTHING_GAINED
     line = f"Carried {roles['tuned']} to {roles['new base']}, into {output} ({how}, {record['seconds']:.1f} s)"
-    return f"{printable(line)}{adapter_line(output, record)}\n{printable(record['quality']['verdict'])}"
+    made = f"{printable(line)}{adapter_line(output, record)}{left_out_line(record)}"
+    return f"{made}\n{printable(record['quality']['verdict'])}"

@@ -59,7 +59,7 @@ def measure(
     others = matched.other_processors
     if others is None:
         others = warned_of_processors(paths, anchor, matched.options, progress)
-    batches = list(samples.batches(anchor, str(paths[0]), matched.options, progress=told))
+    batches = list(samples.batches(anchor, matched.processor_of or str(paths[0]), matched.options, progress=told))
     parents_here = parents_in_one_basis(samples.task, matched.networks, matched.parents, matched.inputs.borrowed)
     parents_here = [matched.inputs.whole.get(number, parent) for number, parent in enumerate(parents_here)]
     predictor = samples.predictor(anchor.config, parents_here, matched.answer_weights)

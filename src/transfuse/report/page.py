@@ -56,8 +56,7 @@ def _other_processors(facts: Facts) -> list[str]:
     """Return a sentence on each model whose processor differs from that which prepared the samples."""
     measured = facts.measured.other_processors if facts.measured else ()
     others = facts.record.get("other_processors") or [asdict(other) for other in measured]
-    anchor = "the new base" if "carried" in facts.record else "the anchor"
-    return processor_sentences(others, facts.record["models"], anchor)
+    return processor_sentences(others, facts.record["models"])
 
 
 def render(template: str, facts: Facts, alignments: Sequence[Alignment] = (), **values: Any) -> str:

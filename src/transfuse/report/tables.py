@@ -38,7 +38,7 @@ def fusion_summary(output: File | str, record: Mapping[str, Any]) -> str:
             f"Fused {counted(len(record['models']), 'model')} into {output}"
             f" (align {record['options']['align']}{matching}{growing}{merging}{used}, {record['seconds']:.1f} s)"
         )
-        + _left_out(record)
+        + left_out_line(record)
         + adapter_line(output, record)
         + _quality(record)
     )
@@ -74,7 +74,7 @@ def training_summary(output: File | str, record: Mapping[str, Any]) -> str:
         f"Fine-tuned {record['finetuned']['path']} into {output} ({counted(record['steps'], 'step')} on"
         f" {samples}{teachers}, training loss {first:.3f} to {last:.3f}, {record['seconds']:.1f} s)"
     )
-    return summary + _left_out(record) + _quality(record)
+    return summary + left_out_line(record) + _quality(record)
 
 
 def shrinking_summary(output: File | str, record: Mapping[str, Any]) -> str:
@@ -92,7 +92,7 @@ def shrinking_summary(output: File | str, record: Mapping[str, Any]) -> str:
             f" parameters, {share:.0%}; {size_changes(record)}; {', '.join(made)}, {record['calibration_samples']}"
             f" samples{of_split(record.get('calibration_split'))}, {record['seconds']:.1f} s)"
         )
-        + _left_out(record)
+        + left_out_line(record)
         + _quality(record)
     )
 
@@ -138,15 +138,16 @@ def size_changes(record: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {large[name]} to {size}" for name, size in small.items() if large[name] != size)
 
 
-def _left_out(record: Mapping[str, Any]) -> str:
-    """Return a second line on the anchor's files that were not copied; empty if there are none."""
+def left_out_line(record: Mapping[str, Any]) -> str:
+    """Return a second line on files that were not copied with a model; empty if there are none."""
     parts = []
     names = record.get("left_out", [])
     dropped_keys = {key: files for key in ("auto_map", "custom_pipelines") if (files := record.get(f"{key}_dropped"))}
     if names:
-        anchor = record.get("finetuned") or record.get("shrunk") or record["models"][0]
+        one = record.get("finetuned") or record.get("shrunk") or record["models"][0]
+        paths = [one["path"], *([record["carried"]["tuned"]] if "carried" in record else [])]
         more = f" and {record['left_out_count'] - MAX_FILES} more" if record["left_out_count"] > MAX_FILES else ""
-        parts.append(f"Not copied from {anchor['path']}: {', '.join(names[:MAX_FILES])}{more}.")
+        parts.append(f"Not copied from {' and '.join(filter(None, paths))}: {', '.join(names[:MAX_FILES])}{more}.")
     if dropped_keys:
         dropped = " and ".join(f"{key} from {', '.join(files)}" for key, files in dropped_keys.items())
         parts.append(

@@ -19,6 +19,7 @@ from transfuse.base.memory_limit import planned_limit
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.base.torch_settings import own_torch_settings
+from transfuse.checkpoint.copied_files import model_files
 from transfuse.checkpoint.finite import check_finite, check_range
 from transfuse.checkpoint.given_models import check_given, wrapper_advice
 from transfuse.checkpoint.leftovers import file_record
@@ -144,7 +145,7 @@ def _shrunk(
         **({"streamed": True} if spill else {}),
         "stages": watch.laps,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-        **file_record(None if isinstance(model, PreTrainedModel) else local_directory(model, "allow")),
+        **file_record(model_files(None if isinstance(model, PreTrainedModel) else local_directory(model, "allow"))),
     }
     return Shrunk(small, record, source, processor, samples)
 
