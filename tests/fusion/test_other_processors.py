@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 from kinds import NAMES, bert, classes, clip, tokenizer
+from languages import END, llama, saved
 from pictures import picture
+from tokenizers.processors import TemplateProcessing
 from transformers import (
     AutoModelForImageClassification,
+    AutoTokenizer,
     BertForSequenceClassification,
     BertTokenizer,
     CLIPImageProcessorPil,
@@ -86,6 +89,17 @@ def test_what_the_options_adapt_is_no_difference(tmp_path: Path) -> None:
     BertTokenizer(vocab={word: len(words) - 1 - row for word, row in words.items()}).save_pretrained(c)
     assert settings(b, c) == [("vocabulary",)]
     assert settings(b, c, vocab="shared") == []
+
+
+def test_tokens_that_are_added_to_a_text(tmp_path: Path) -> None:
+    a, b, c = (saved(tmp_path / name, llama, 1) for name in "abc")
+    words = AutoTokenizer.from_pretrained(b)
+    added = {"special_tokens": [(END, words.eos_token_id)]}
+    for folder, template in ((b, f"{END} $A"), (c, f"$A {END}")):
+        words.backend_tokenizer.post_processor = TemplateProcessing(single=template, **added)
+        words.save_pretrained(folder)
+    assert settings(a, b) == settings(b, c) == [("special_tokens",)]
+    assert settings(a, a) == settings(b, b) == []
 
 
 def test_both_processors_of_images_and_texts(tmp_path: Path) -> None:

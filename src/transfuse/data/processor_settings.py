@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-TOKENS = ("vocabulary", "normalizer", "pre_tokenizer")  # settings that determine token ids
+from transfuse.data.texts import tokenized
+
+TOKENS = ("vocabulary", "normalizer", "pre_tokenizer", "special_tokens")  # settings that determine token ids
 
 
 def pixel_settings(processor: Any) -> dict[str, Any]:
@@ -14,8 +16,19 @@ def pixel_settings(processor: Any) -> dict[str, Any]:
 def token_settings(tokenizer: Any) -> dict[str, Any]:
     """Return the settings of a tokenizer that determine token ids, without truncation and padding."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    vocabulary, *parts = TOKENS
-    return {vocabulary: tokenizer.get_vocab()} | {name: str(getattr(backend, name, "")) for name in parts}
+    vocabulary, *parts, special = TOKENS
+    shown = {name: str(getattr(backend, name, "")) for name in parts}
+    return {vocabulary: tokenizer.get_vocab()} | shown | {special: _tokens_around_text(tokenizer)}
+
+
+def _tokens_around_text(tokenizer: Any) -> list[str]:
+    """Return the tokens that a tokenizer adds to a text, such as [CLS], with an empty string in place of the text."""
+    encoding = tokenized(tokenizer, None, ["a"], padding=False, return_special_tokens_mask=True)
+    ids, added = (encoding[name][0].tolist() for name in ("input_ids", "special_tokens_mask"))
+    tokens = [
+        token if is_added else "" for token, is_added in zip(tokenizer.convert_ids_to_tokens(ids), added, strict=True)
+    ]
+    return [token for index, token in enumerate(tokens) if token or tokens[index - 1 : index] != [""]]
 
 
 def pair_settings(processor: Any) -> dict[str, Any]:
