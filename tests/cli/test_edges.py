@@ -105,6 +105,14 @@ def test_names_that_would_break_a_page(world: World, run: Run) -> None:
     one_line(run("fuse", other, world.here / "no\x1b[2Jwhere\n", "-o", world.here / "x"), ["no\\x1b[2Jwhere"])
 
 
+def test_models_named_as_options_are(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(world.damaged(lambda copy: None).rename(world.here / "seed").parent)
+    job = world.file("job.yaml", f"models: [anchor, '{world.b}']\noutput: out\n")
+    for arguments in (("fuse", "anchor", world.b, "-o", "out"), ("fuse", "--config", job)):
+        one_line(run(*arguments), ["transfuse: anchor: no such directory"])
+    one_line(run("eval", "./seed", "seed", "--data", world.images), ["transfuse: seed: given twice"])
+
+
 @pytest.mark.parametrize("more", [("--align", "flow"), ("--align", "exact"), ("--align", "learned", "--steps", 2)])
 def test_models_of_different_precision(more: tuple[object, ...], world: World, run: Run) -> None:
     precise = world.edited(lambda found: found.update({name: values.double() for name, values in found.items()}))

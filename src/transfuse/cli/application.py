@@ -26,7 +26,7 @@ from transfuse.cli.report import DEMO_EXAMPLES, REPORT_EXAMPLES, demo, report
 from transfuse.cli.shrink import EXAMPLES as SHRINK_EXAMPLES
 from transfuse.cli.shrink import shrink
 from transfuse.config.synonyms import nearest
-from transfuse.errors import InterruptedRunError, TransfuseError
+from transfuse.errors import ConfigError, DataError, InterruptedRunError, TransfuseError
 
 app = typer.Typer(
     pretty_exceptions_enable=False,
@@ -88,7 +88,7 @@ def main() -> None:
     except USAGE_ERROR as error:
         fail(_usage(error))
     except TransfuseError as error:
-        fail(_with_flags(str(error)))
+        fail(_with_flags(error))
     except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -104,11 +104,16 @@ def main() -> None:
     sys.exit(status)
 
 
-def _with_flags(message: str) -> str:
-    """Return a message with the flags of the options that it names: at its start, to give data, or a column of it."""
+def _with_flags(error: TransfuseError) -> str:
+    """Return a message with the flags of the options that it names: at its start, to give data, or a column of it.
+
+    The first word is not an option if the command line has a path of this name, or if the error is one of a checkpoint.
+    """
+    message = str(error)
     option, colon, rest = message.partition(":")
     names = {name for function, _ in COMMANDS.values() for name in signature(function).parameters}
-    if colon and option in names - ARGUMENTS:
+    given = {os.path.normpath(argument.rpartition("=")[2]) for argument in sys.argv}
+    if colon and isinstance(error, ConfigError | DataError) and option in names - ARGUMENTS - given:
         message = f"--{option.replace('_', '-')}:{rest}"
     message = re.sub(r"\bgive data\b", "give --data", message)
     return re.sub(r"(\(|with )(text|label|image)_column\b", r"\1--\2-column", message)
