@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import os
-import shutil
 from collections.abc import Callable
 from logging.handlers import BufferingHandler
 from pathlib import Path
@@ -177,41 +176,6 @@ def test_a_failure_logs_nothing_and_restores_the_settings(vit: Path) -> None:
         transformers_logging.remove_handler(handler)
     assert transformers_logging.get_verbosity() == logging.WARNING
     assert transformers_logging.is_progress_bar_enabled()
-
-
-@pytest.mark.parametrize("name", ["/no/such/place", "../nowhere", "owner/no-such-model", "nowhere", "a b"])
-def test_a_path_that_is_not_there(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    refuses(name, name, "no such directory", "hub could not be reached or has no such model")
-
-
-def test_a_name_on_the_hub_is_found_in_its_cache(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    repo = tmp_path / "models--owner--name"
-    shutil.copytree(saved, repo / "snapshots" / ("0" * 40))
-    (repo / "refs").mkdir()
-    (repo / "refs" / "main").write_text("0" * 40)
-    monkeypatch.chdir(tmp_path)
-    assert local_directory("owner/name") == repo / "snapshots" / ("0" * 40)
-    assert same_weights(load_model("owner/name"), saved)
-
-
-def test_pickles_are_fetched_only_where_they_are_needed(vit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[bool] = []
-
-    def fetch(name: str, revision: str | None, allow_patterns: list[str]) -> str:
-        asked.append(any("pytorch_model" in pattern for pattern in allow_patterns))
-        return str(vit)
-
-    monkeypatch.setattr("transfuse.checkpoint.load.snapshot_download", fetch)
-    assert local_directory("owner/name", "allow") == vit
-    assert asked == [False]
-    as_pickle(vit)
-    assert local_directory("owner/name") == vit
-    assert asked == [False] * 2
-    assert local_directory("owner/name", "allow") == vit
-    assert asked == [False] * 3 + [True]
 
 
 def test_a_file_instead_of_a_directory(saved: Path) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+from hub_answers import refused
+from huggingface_hub.errors import LocalTokenNotFoundError, OfflineModeIsEnabled
 from world import vit
 
 import transfuse
@@ -45,20 +46,6 @@ class Hub:
     def upload_folder(self, repo_id: str, folder_path: Path, commit_message: str) -> None:
         self.message = commit_message
         self.files = {path.name: path.read_bytes() for path in Path(folder_path).iterdir()}
-
-
-class Response:
-    """The answer of a server that refuses."""
-
-    headers: dict[str, str] = {}  # noqa: RUF012
-    request = None
-
-    def __init__(self, status: int) -> None:
-        self.status_code = status
-
-
-def refused(status: int) -> HfHubHTTPError:
-    return HfHubHTTPError("no such thing\nfor you", response=Response(status))  # type: ignore[arg-type]
 
 
 @pytest.fixture

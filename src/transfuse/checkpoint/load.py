@@ -12,7 +12,14 @@ from typing import Any, TypeAlias
 
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import RevisionNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from torch import nn
 from transformers import AutoModel, PreTrainedModel
 
@@ -34,6 +41,7 @@ from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.lazy_tensors import check_no_integer_weights
 from transfuse.checkpoint.mapped_tensors import without_memory_limit
 from transfuse.checkpoint.other_kinds import file_instead_of_folder
+from transfuse.checkpoint.push import FORBIDDEN, LOGIN, UNAUTHORIZED
 from transfuse.checkpoint.shard_index import check_index, loadable_folder
 from transfuse.checkpoint.ties import with_actual_ties, with_equal_tensors_tied
 from transfuse.checkpoint.unread_tensors import is_unread
@@ -164,10 +172,22 @@ def unmerged_directory(path: str | Path, pickle: PicklePolicy = "refuse") -> Pat
         return Path(fetch(allow_patterns=[*PICKLE_NAMES, PICKLE_SHARDS]))
     except RevisionNotFoundError as error:
         raise CheckpointError(f"{path}: the Hub has no revision {revision!r} of {name}; check its name") from error
-    except Exception as error:  # an invalid name, an unknown repository and a missing network have the same remedy
-        raise CheckpointError(
-            f"{path}: no such directory, and the hub could not be reached or has no such model; check the path"
-        ) from error
+    except Exception as error:
+        raise CheckpointError(f"{path}: {_fetch_problem(error)}") from error
+
+
+def _fetch_problem(error: Exception) -> str:
+    """Return why a model was not fetched from the Hub, and what to do."""
+    cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
+    status = cause.response.status_code if isinstance(cause, HfHubHTTPError) else None
+    if isinstance(cause, GatedRepoError):
+        return f"the model is gated on the Hub; accept its terms on its page, and {LOGIN}"
+    if isinstance(cause, RepositoryNotFoundError):
+        return f"no such directory, and the Hub has no such public model; check the path, or {LOGIN}"
+    if status in (UNAUTHORIZED, FORBIDDEN):
+        return f"the Hub refuses access ({first_line(cause)}); {LOGIN}"
+    reason = "" if isinstance(cause, HFValidationError) else f" ({first_line(cause).rstrip('.')})"
+    return f"no such directory, and the Hub could not be reached or has no such model{reason}; check the path"
 
 
 def _from_pretrained(source: _Source) -> PreTrainedModel:
