@@ -57,6 +57,14 @@ def test_places_are_found_by_streams(name: str) -> None:
         assert best_places(stream_similarity(deeper, model, case.inputs(model.config))) == places
 
 
+def test_streams_in_half_precision_are_compared() -> None:
+    """BEiT does not convert pixels to the precision of its weights."""
+    case = next(case for case in CASES if case.name.startswith("BeitForImageClassification"))
+    deep, shallow = (case.build(1, num_hidden_layers=layers).to(torch.bfloat16) for layers in (4, 2))
+    batch = {key: values.float() for key, values in case.inputs(deep.config).items()}
+    assert stream_similarity(deep, shallow, batch).isfinite().all()
+
+
 def test_places_have_the_largest_sum_of_similarities() -> None:
     similarity = torch.tensor([[0.0, 9.0, 0.0, 0.0], [0.0, 1.0, 3.0, 2.0], [9.0, 9.0, 9.0, 1.0]])
     assert best_places(similarity) == [0, 1, 2]

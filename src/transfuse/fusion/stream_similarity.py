@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfuse.activations.execution_order import block_stack, execution_steps, forward_hooks
-from transfuse.base.batch import Batch, without_labels
+from transfuse.base.batch import Batch, cast, without_labels
 from transfuse.fusion.block_operations import block_operations, stream_norms
 from transfuse.network.model import declaration
 
@@ -40,9 +40,9 @@ def _grams(model: PreTrainedModel, batch: Batch) -> list[Float[Tensor, "row row"
         values = output if isinstance(output, Tensor) else output[0]
         outputs.append(values.flatten(0, -2))
 
-    inputs = {name: values.to(model.device) for name, values in without_labels(batch).items()}
+    inputs = {name: values.to(model.device) for name, values in cast(without_labels(batch), model.dtype).items()}
     trunk = model.base_model  # heads may not take the samples
-    blocks = [trunk.get_submodule(step.name) for step in execution_steps(trunk, batch) if step.is_block]
+    blocks = [trunk.get_submodule(step.name) for step in execution_steps(trunk, inputs) if step.is_block]
     with forward_hooks(blocks, keep):
         trunk(**inputs)
     step = max(1, -(-len(outputs[0]) // MAX_ROWS))
