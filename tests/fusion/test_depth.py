@@ -96,6 +96,16 @@ def test_a_deeper_copy_recovers_the_function(name: str) -> None:
     assert depth(result.config) == 4
 
 
+def test_models_in_training_mode_are_compared_without_dropout() -> None:
+    case = next(case for case in CASES if case.name == "BertForMaskedLM")
+    anchor, source = (case.build(1, num_hidden_layers=layers, hidden_dropout_prob=0.5) for layers in (4, 2))
+    deeper = with_equal_depth([anchor.train(), source.train()], ["a", "b"])[1]
+    assert anchor.training
+    assert source.training
+    reference = case.logits(source.eval())
+    assert (case.logits(deeper) - reference).abs().max() < 1e-4 * reference.abs().max()
+
+
 def test_blocks_of_one_kind_belong_together() -> None:
     """Attention to a window and to all tokens alternate."""
     case = next(case for case in CASES if case.name == "Gemma2ForCausalLM")

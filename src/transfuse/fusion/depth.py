@@ -25,7 +25,7 @@ from transfuse.fusion.block_order import best_places, evenly_spaced, has_in_orde
 from transfuse.fusion.depth_samples import DepthSamples
 from transfuse.fusion.fewer_blocks import with_fewer_blocks
 from transfuse.network.inputs import model_inputs
-from transfuse.network.model import declaration
+from transfuse.network.model import converted, declaration
 from transfuse.network.operations import Junction, Linear, Norm
 from transfuse.network.outputs import model_output
 from transfuse.network.precision import as_dtype, compute_dtype
@@ -110,6 +110,7 @@ def _with_depth(
         )
     if source.device.type == "meta":
         return _empty(source, anchor.config, own, wanted)
+    anchor, source = (converted(model, model.dtype, model.device) for model in (anchor, source))  # in eval mode
     if is_deeper and samples is not None:
         shallower, kept = with_fewer_blocks(anchor, source, name, samples, allowed)
         removed = [block for block in range(own) if block not in kept]
