@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
+from io import BytesIO
 from itertools import islice
 from typing import TypeVar
 
@@ -42,17 +43,21 @@ class ProcessGroup:
         return islice(items, self.rank, None, self.count)
 
     def all_gather(self, item: T) -> list[T]:
-        """Return the items of all processes in order of rank.
+        """Return the items of all processes in order of rank. Tensors on a GPU are moved to that of this process.
 
         Raises:
             TransfuseError: another process has ended.
         """
         if self.count == 1:
             return [item]
-        items: list[T | None] = [None] * self.count
+        buffer = BytesIO()
+        torch.save(item, buffer)
+        gathered = [b""] * self.count
         with _one_error_for_lost_process():
-            distributed.all_gather_object(items, item)
-        return items  # type: ignore[return-value]
+            distributed.all_gather_object(gathered, buffer.getvalue())
+        kind = torch.device(self.device).type
+        devices = {f"{kind}:{index}": self.device for index in range(self.count)}
+        return [torch.load(BytesIO(saved), devices, weights_only=False) for saved in gathered]
 
     def all_equal(self, value: str | None) -> bool:
         """Return whether all processes have the same value, other than None.
