@@ -45,7 +45,7 @@ def vit(side: int | tuple[int, int], width: int = 64, blocks: int = 2) -> ViTFor
 
 
 def drawn(data: Samples, model: PreTrainedModel, **given: Any) -> int:
-    return sample_budget(Options(device="cpu", **given)).drawn(data, model)
+    return sample_budget(Options(device="cpu", **given)).drawn(data, model, model)
 
 
 @pytest.mark.parametrize(
@@ -105,4 +105,4 @@ def test_only_experts_that_a_token_chooses_count() -> None:
 def test_images_of_one_teacher_take_less() -> None:
     wide = vit(32, width=768, blocks=12)
     budget = SampleBudget(2000, LearningOptions(), torch.device("cpu"), weighs_images=False)
-    assert budget.drawn(IMAGES, wide) == int(470 * 22 / 10 + 1)
+    assert budget.drawn(IMAGES, wide, wide) == int(470 * 22 / 10 + 1)

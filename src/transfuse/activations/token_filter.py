@@ -1,13 +1,17 @@
 """Filters that choose which tokens of a sequence count as samples of a space (TF-OT, section 5)."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from transformers import PreTrainedConfig
 
+from transfuse.base.batch import Batch
 from transfuse.errors import ConfigError
+from transfuse.network.families.vit import pair
 from transfuse.network.operations import Tokens
 
 TokenFilter = Callable[[Float[Tensor, "batch token unit"]], Float[Tensor, "batch selected unit"]]
@@ -16,6 +20,21 @@ TokenFilter = Callable[[Float[Tensor, "batch token unit"]], Float[Tensor, "batch
 def all_tokens(values: Float[Tensor, "batch token unit"]) -> Float[Tensor, "batch token unit"]:
     """Return all tokens."""
     return values
+
+
+def layout_of_batches(layout: Tokens | None, config: PreTrainedConfig, batches: Sequence[Batch]) -> Tokens | None:
+    """Return the layout with the grid of the images in the batches, whose size the configuration may not give.
+
+    Args:
+        layout: the layout for images of the configuration's size; None: the model has none.
+        config: the configuration of the model.
+        batches: batches of images of one size, of texts, or none.
+    """
+    if layout is None or not layout.rows or not batches:
+        return layout
+    height, width = batches[0]["pixel_values"].shape[-2:]
+    rows, columns = pair(getattr(config, "vision_config", config).patch_size)
+    return replace(layout, rows=height // rows, columns=width // columns)
 
 
 def prefix_tokens(layout: Tokens) -> TokenFilter:

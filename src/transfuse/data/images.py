@@ -16,6 +16,7 @@ from transfuse.network.inputs import mask_noise
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 MASK_SEED = 0
+ANY_SIZE = ("dinov2", "dinov2_with_registers", "dinov3_vit")  # model types that compute positions for any grid
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
@@ -40,6 +41,11 @@ def load_processor(folder: Path, config: PreTrainedConfig) -> Any:
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{folder}: its image processor cannot be loaded: {reason}") from error
+
+
+def required_size(config: PreTrainedConfig) -> int | Sequence[int] | None:
+    """Return the only image size that a vision model takes, a side or (height, width); None if it takes any size."""
+    return None if config.model_type in ANY_SIZE else getattr(config, "image_size", None)
 
 
 def image_preparer(

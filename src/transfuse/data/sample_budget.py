@@ -7,13 +7,17 @@ in any time that a user allows.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, batch_size, first_samples
 from transfuse.base.budget import FLOAT_BYTES, token_count
+from transfuse.checkpoint.load import Model
 from transfuse.config.literals import LearningOptions
+from transfuse.data.images import required_size
+from transfuse.data.processors import model_preparer
 from transfuse.data.samples import Samples
 from transfuse.network.sizes import active_parameters
 
@@ -44,14 +48,16 @@ class SampleBudget:
     device: torch.device
     weighs_images: bool = True
 
-    def drawn(self, samples: Samples, model: PreTrainedModel) -> int:
+    def drawn(self, samples: Samples, model: PreTrainedModel, source: Model, processor: Any = None) -> int:
         """Return how many samples to draw, before the lengths of texts are known.
 
         Args:
             samples: the samples, of which there may be fewer.
             model: the model that is trained, whose tensors may be empty.
+            source: the same, as it was passed by the user.
+            processor: prepares the samples; None: the processor in the model's directory.
         """
-        size = _image_size(samples, model)
+        size = _image_size(samples, model, source, processor)
         if size is None or self.learning is None:
             return self.count
         limit = self._images_in_time(model, size, self.learning)
@@ -111,9 +117,11 @@ class SampleBudget:
         return max(int(CPU_FLOPS * seconds / operations), MIN_SAMPLES)
 
 
-def _image_size(samples: Samples, model: PreTrainedModel) -> tuple[int, int] | None:
+def _image_size(samples: Samples, model: PreTrainedModel, source: Model, processor: Any) -> tuple[int, int] | None:
     """Return the height and width of the images that a model reads; None if the samples are not images alone."""
-    side = getattr(model.config, "image_size", None)
-    if samples.image is None or samples.text is not None or side is None:
+    if samples.image is None or samples.text is not None or getattr(model.config, "image_size", None) is None:
         return None
+    side = required_size(model.config)
+    if side is None:  # the processor decides
+        side = model_preparer(source, model, processor)(samples.inputs([0]))["pixel_values"].shape[-2:]
     return (side, side) if isinstance(side, int) else (side[0], side[1])

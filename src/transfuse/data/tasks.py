@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import MODEL_FOR_MASKED_LM_MAPPING, PreTrainedConfig
 
 from transfuse.data.image_texts import load_both, pair_preparer, with_pairs
-from transfuse.data.images import image_preparer, load_processor, with_equal_masks
+from transfuse.data.images import image_preparer, load_processor, required_size, with_equal_masks
 from transfuse.data.processor_settings import pair_settings, pixel_settings, token_settings
 from transfuse.data.questions import question_preparer, with_answers, with_questions
 from transfuse.data.samples import Prepare, Samples
@@ -70,7 +70,7 @@ def _texts_without_labels(samples: Samples) -> Samples:
 
 def _images(processor: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
     vision = getattr(config, "vision_config", config)
-    prepare = image_preparer(processor, vision.num_channels, getattr(vision, "image_size", None))
+    prepare = image_preparer(processor, vision.num_channels, required_size(vision))
     return with_equal_masks(prepare, config) if hasattr(config, "mask_ratio") else prepare
 
 

@@ -78,7 +78,7 @@ def calibrate(
     if options.augment not in ("auto", "none") and samples.image is None:
         raise ConfigError("augment: only images can be augmented; leave it out")
     samples = _labeled(samples, model, options)
-    count = sample_budget(options).drawn(samples, model)
+    count = sample_budget(options).drawn(samples, model, anchor, processor)
     if options.flow.max_loss is None:  # else the samples are drawn by their losses
         samples = samples.shuffled(options.seed, count)
     samples = in_blocks(samples, model, anchor, processor, options, progress)

@@ -28,6 +28,7 @@ def read_samples(
     budget = SampleBudget(options.sample_count(), learning, options.torch_device(), weighs_images=False)
     data = given_or_generated(data, [model], source, processor, budget, options.seed, progress)
     samples = open_calibration(data, model, options)
-    samples = draw(samples, budget.drawn(samples, model), model, source, options, processor, progress)
+    count = budget.drawn(samples, model, source, processor)
+    samples = draw(samples, count, model, source, options, processor, progress)
     batches = prepare(samples, model, source, options, processor)
     return samples, budget.first(batches, model)

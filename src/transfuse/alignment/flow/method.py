@@ -37,7 +37,7 @@ def align_flow(anchor: Network, source: Network, context: AlignContext) -> Align
     check_effects(options, source)
     spec, target = (flow_spec(each.spec, options) for each in (source, anchor))
     check_same_nested(anchor, source, partial(flow_spec, options=options))
-    select = token_filters(options, spec)
+    select = token_filters(options, anchor, context.batches)
     source_tensors, anchor_tensors = stack(spec, source.tensors), stack(target, anchor.tensors)
     evidence = flow_maps.from_weights(spec, source_tensors, anchor_tensors)
     nested = exact_evidence.from_weights(spec, source_tensors, anchor_tensors, target)
@@ -49,7 +49,7 @@ def align_flow(anchor: Network, source: Network, context: AlignContext) -> Align
         spec,
         evidence,
         variant(options, kind, _head_counts(source, anchor)),
-        _junction_norms(anchor, target, context),
+        _junction_norms(anchor, target, context, select),
         nested,
         MatchStore(context.store.of(align="flow", evidence=kind, options=options.model_dump())),
         context.progress,
@@ -93,14 +93,16 @@ def _activations(
     return project_moments(source.model, anchor.model, points, cached)
 
 
-def _junction_norms(anchor: Network, spec: Spec, context: AlignContext) -> dict[str, ActivationNorms]:
+def _junction_norms(
+    anchor: Network, spec: Spec, context: AlignContext, select: Callable[[HookPoint], TokenFilter]
+) -> dict[str, ActivationNorms]:
     """Return how strongly the anchor's units are active, which the weighted policies need; nothing for the others."""
     options = context.flow
     if options.policy not in WEIGHTED:
         return {}
     if not context.batches:
         raise ConfigError(f"policy {options.policy} weights by activations; give --data, or choose mean")
-    return activation_norms(spec, anchor.model, context.batches, token_filters(options, spec))
+    return activation_norms(spec, anchor.model, context.batches, select)
 
 
 def _head_counts(source: Network, anchor: Network) -> dict[str, tuple[int, int]]:

@@ -1,20 +1,21 @@
 """Turn the names of the paper's options into the functions that the flow takes (TF-OT, sections 4 and 5, appendix)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
 
 from transfuse.activations.hook_points import HookPoint
-from transfuse.activations.token_filter import TokenFilter, parse_token_filter, prefix_tokens
+from transfuse.activations.token_filter import TokenFilter, layout_of_batches, parse_token_filter, prefix_tokens
 from transfuse.alignment.flow.by_head import by_head
 from transfuse.alignment.flow.flow import Variant
 from transfuse.alignment.flow.policy import POLICIES
+from transfuse.base.batch import Batch
 from transfuse.config.flow_options import FlowOptions
+from transfuse.network.model import Network
 from transfuse.network.operations import Table, Writer
 from transfuse.network.space import Space
-from transfuse.network.spec import Spec
 from transfuse.transport.cost import COSTS, SCALES, TRANSFORMS, Moments, normalize
 from transfuse.transport.solve import Match, Solver, entropic, entropic_with_support, exact, identity_on_ties, uniform
 
@@ -60,14 +61,20 @@ def variant(
     return Variant(transform, cost, solve, POLICIES[options.policy])
 
 
-def token_filters(options: FlowOptions, spec: Spec) -> Callable[[HookPoint], TokenFilter]:
+def token_filters(
+    options: FlowOptions, network: Network, batches: Sequence[Batch]
+) -> Callable[[HookPoint], TokenFilter]:
     """Return the function that tells which tokens of a hook point are samples.
 
     In the last block of a classifier, where only the class token reaches the output, it is the only sample.
+
+    Args:
+        batches: the samples, whose images may have another size than the network's configuration.
     """
-    chosen = parse_token_filter(options.tokens, spec.tokens)
+    layout = layout_of_batches(network.spec.tokens, network.model.config, batches)
+    chosen = parse_token_filter(options.tokens, layout)
 
     def select(point: HookPoint) -> TokenFilter:
-        return prefix_tokens(spec.tokens) if point.prefix_only and spec.tokens else chosen
+        return prefix_tokens(layout) if point.prefix_only and layout else chosen
 
     return select
