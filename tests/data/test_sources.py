@@ -136,6 +136,19 @@ def test_saved_to_disk(tmp_path: Path) -> None:
     assert len(load_samples(tmp_path / "many", "train")) == 6
 
 
+def test_saved_datasets_in_subfolders_are_splits(tmp_path: Path) -> None:
+    for split, number in {"train": 6, "test": 3}.items():
+        pictures(number).save_to_disk(tmp_path / split)
+    (tmp_path / "notes.txt").write_text("not data")
+    samples = load_samples(tmp_path)
+    assert (len(samples), samples.split) == (3, "test")
+    assert values(load_samples(tmp_path, "train")) == [0, 10, 20, 30, 40, 50]
+    (tmp_path / "notes.txt").unlink()
+    (tmp_path / "test" / "state.json").unlink()
+    with pytest.raises(DataError, match=r"\.arrow files are not read"):
+        load_samples(tmp_path)
+
+
 def test_in_memory_ignores_its_format() -> None:
     samples = load_samples(pictures(3).with_format("torch"))
     assert samples.dataset.format["type"] is None

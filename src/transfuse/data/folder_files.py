@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 HIDDEN = (".", "__", "~$")  # beginnings of names; "~$" is that of the lock files of Excel
-METADATA_FILES = ("dataset_info.json", "dataset_infos.json")  # describe the data but hold none of it
+METADATA_FILES = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")  # hold no data
 
 
 def files_in(folder: Path) -> list[Path]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from datasets import concatenate_datasets
+from datasets import DatasetDict, concatenate_datasets
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
@@ -89,12 +89,7 @@ def _without_separators(name: str) -> str:
 
 def _from_folder(folder: Path, reading: Reading) -> NamedDataset:
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
-        try:
-            return _from_memory(datasets.load_from_disk(str(folder)), reading, folder, str(folder))
-        except DataError:
-            raise
-        except Exception as error:
-            raise DataError(f"{folder}: the saved dataset cannot be read: {root_cause(error)}") from error
+        return _from_saved(folder, None, reading)
     files = files_in(folder)
     images = list(filter(is_image, files))
     tables = [path for path in files if kind_of(path) in READERS and kind_of(path) != ".txt"]
@@ -102,6 +97,9 @@ def _from_folder(folder: Path, reading: Reading) -> NamedDataset:
     texts = [path for path in files if kind_of(path) == ".txt"]
     if images and not tables:
         return read_images(folder, files, reading.split)
+    saved = sorted({path.parent for path in files if kind_of(path) == ".arrow"})
+    if saved and not images + tables and all((path / "state.json").is_file() for path in saved):
+        return _from_saved(folder, group_by_split(folder, saved), reading)
     chosen = metadata if images else tables or texts
     if not files or not (images or chosen):
         others = [path for path in files if kind_of(path) in KNOWN]
@@ -113,6 +111,29 @@ def _from_folder(folder: Path, reading: Reading) -> NamedDataset:
         named = f"call the table that names the images metadata{kind_of(tables[0])}" if images else "keep one kind"
         raise DataError(f"{folder}: holds files of several kinds ({kinds}); give {tables[0]} to read it, or {named}")
     return _from_files(folder, group_by_split(folder, chosen), reading)
+
+
+def _from_saved(folder: Path, splits: Mapping[str, list[Path]] | None, reading: Reading) -> NamedDataset:
+    """Read what `save_to_disk` wrote to a folder, or to its subfolders.
+
+    Args:
+        splits: the subfolders of each split; None: the folder itself is what was saved.
+    """
+    try:
+        if splits is None:
+            data = datasets.load_from_disk(str(folder))
+        else:
+            data = DatasetDict(
+                {
+                    split: concatenate_datasets([datasets.load_from_disk(str(path)) for path in paths])
+                    for split, paths in splits.items()
+                }
+            )
+        return _from_memory(data, reading, folder, str(folder))
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{folder}: the saved dataset cannot be read: {root_cause(error)}") from error
 
 
 def _from_files(source: Path, splits: Mapping[str, list[Path]], reading: Reading) -> NamedDataset:
