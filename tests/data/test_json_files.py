@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from transfuse.data.load import load_samples
+from transfuse.data.questions import with_answers, with_questions
 from transfuse.errors import DataError
 
 ROWS = [{"text": "one text", "label": 1}, {"text": "two texts"}]
@@ -25,6 +26,21 @@ def test_rows_under_a_key_are_read(header: dict[str, Any], indent: int | None, t
     samples = load_samples(tmp_path)
     assert samples.inputs(range(len(samples))) == ["one text", "two texts"] * 2
     assert samples.dataset.column_names == ["text", "label"]
+
+
+@pytest.mark.parametrize("answers", [[{"text": "boats", "answer_start": 10}], [], None])
+def test_questions_in_articles_are_rows(answers: list[dict[str, Any]] | None, tmp_path: Path) -> None:
+    asked = [{"id": number, "question": f"{number}: what"} for number in ("a", "b")]
+    if answers is not None:
+        asked = [{**question, "is_impossible": not answers, "answers": answers} for question in asked]
+    paragraphs = [{"context": "anna sees boats", "qas": asked}, {"context": "nobody asks", "qas": []}]
+    articles = [{"title": "one", "paragraphs": paragraphs}, {"title": "two", "paragraphs": []}]
+    samples = load_samples(written(tmp_path / "train-v1.1.json", {"version": "1.1", "data": articles}))
+    labeled = with_questions(samples) if answers is None else with_answers(samples)
+    rows = [{"question": f"{number}: what", "context": "anna sees boats"} for number in ("a", "b")]
+    found = [{name: row[name] for name in ("question", "context")} for row in labeled.inputs(range(len(labeled)))]
+    assert found == rows
+    assert answers is None or [row["answers"] for row in labeled.inputs([0, 1])] == [answers] * 2
 
 
 def test_files_are_read_in_order(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import fsspec
 from datasets import Dataset, concatenate_datasets
@@ -47,7 +47,19 @@ def _rows_under_a_key(path: Path) -> list[dict[str, Any]] | None:
         raise DataError(
             f"{path}: {listed_names(keys)} each hold rows; write those that are to be read to a file of their own"
         )
-    return value[keys[0]] if keys else None
+    return _with_questions(value[keys[0]]) if keys else None
+
+
+def _with_questions(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row for each question in articles like those of SQuAD (Rajpurkar et al., 2016); other rows as given."""
+    paragraphs = [paragraph for row in rows if _are_rows(found := row.get("paragraphs")) for paragraph in found]
+    if not any(_are_rows(paragraph.get("qas")) for paragraph in paragraphs):
+        return rows
+    return [
+        {"context": paragraph.get("context")} | {name: asked[name] for name in ("question", "answers") if name in asked}
+        for paragraph in paragraphs
+        for asked in paragraph.get("qas") or ()
+    ]
 
 
 def _is_row(value: Mapping[str, Any]) -> bool:
@@ -80,5 +92,5 @@ def _parsed(text: str) -> Any:
         return None
 
 
-def _are_rows(value: Any) -> bool:
+def _are_rows(value: Any) -> TypeGuard[list[dict[str, Any]]]:
     return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
