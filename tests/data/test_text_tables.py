@@ -64,3 +64,13 @@ def test_blank_lines_and_rows_of_other_widths(tmp_path: Path) -> None:
     assert is_quoted(path)
     path.write_text('text\tother\tlabel\n"a\tb\t0\nc\td"\t1\ne\tf\n')  # as rows, of three, two and one more field
     assert not is_quoted(path)
+
+
+@pytest.mark.parametrize(("first", "last"), [("7", "A7"), ("", "checked"), ("7", "7.5")])
+def test_values_may_be_of_another_type_after_many_rows(first: str, last: str, tmp_path: Path) -> None:
+    rows = [f"{last if row > 11_000 else first},text {row},{row % 2}" for row in range(12_000)]
+    (tmp_path / "rows.csv").write_text("\n".join(["note,text,label", *rows]) + "\n")
+    samples = load_samples(tmp_path / "rows.csv")
+    assert (len(samples), samples.inputs([11_999])) == (12_000, ["text 11999"])
+    assert str(samples.dataset[11_999]["note"]) == last
+    assert samples.dataset[0]["note"] in (first or None, float(first or "nan"))

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import pandas  # type: ignore[import-untyped]
 from datasets import Dataset, concatenate_datasets
+from datasets.exceptions import DatasetGenerationError
 
 from transfuse.data.table_layout import QUOTED, Layout, layout_of, named_separator, separator_of
 from transfuse.data.text_files import escaped
@@ -38,8 +40,16 @@ def read_tsv(files: list[Path]) -> Dataset:
 def _read(files: list[Path], separator: str) -> Dataset:
     parts = []
     for layout, group in groupby(files, lambda path: _layout(path, separator)):
-        options = _options(layout)
-        parts.append(Dataset.from_csv(escaped(list(group)), keep_default_na=False, na_values=[""], **options))
+        options = _options(layout) | {"keep_default_na": False, "na_values": [""]}
+        paths = list(group)
+        try:
+            parts.append(Dataset.from_csv(escaped(paths), **options))
+        except DatasetGenerationError:  # later rows may not be of the types of the first ones, which decide them
+            frames = (pandas.read_csv(path, low_memory=False, **options) for path in paths)
+            tables = [Dataset.from_pandas(frame, preserve_index=False) for frame in frames]
+            if any(table.column_names != tables[0].column_names for table in tables):
+                raise
+            parts.extend(tables)
     return _with_stripped_names(parts[0] if len(parts) == 1 else concatenate_datasets(parts))
 
 
