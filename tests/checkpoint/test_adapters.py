@@ -17,6 +17,7 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     BertForPreTraining,
+    BertModel,
     LlamaForSequenceClassification,
     PreTrainedModel,
     ViTConfig,
@@ -111,6 +112,29 @@ def test_the_fusion_is_that_of_the_merged_model(
     assert str(adapter) in card
     assert "transfuse-adapter-" not in card
     assert (tmp_path / "out of adapter" / "tokenizer.json").is_file()
+
+
+def test_files_of_an_adapter_are_copied_or_named(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    BertModel(BertConfig(**sizes, vocab_size=30)).save_pretrained(tmp_path / "base")
+    pooling = {"pooling_mode_mean_tokens": True}
+    for name in ("one", "two"):
+        base = load_model(tmp_path / "base")
+        adapted(base, tmp_path / name, str(tmp_path / "base"), target_modules=["query"], task_type="FEATURE_EXTRACTION")
+        (tmp_path / name / "1_Pooling").mkdir()
+        (tmp_path / name / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+        modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
+        entries = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in modules]
+        (tmp_path / name / "modules.json").write_text(json.dumps(entries))
+        (tmp_path / name / "notes.md").write_text("a note")
+    out = transfuse.fuse([tmp_path / "one", tmp_path / "two"]).save(tmp_path / "out")
+    record = json.loads((out / "transfuse.json").read_text())
+    assert record["left_out"] == ["notes.md"]
+    assert record["sentence_transformers"] == ["1_Pooling/config.json", "modules.json"]
+    assert all((out / name).is_file() for name in record["sentence_transformers"])
+    (tmp_path / "two" / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    with pytest.raises(CheckpointError, match="pool"):
+        transfuse.fuse([tmp_path / "one", tmp_path / "two"])
 
 
 def with_card(folder: Path, header: str) -> None:

@@ -11,6 +11,7 @@ from transfuse.checkpoint.companions import (
     companion_files,
     matches_any,
 )
+from transfuse.checkpoint.load import local_directory, unmerged_directory
 from transfuse.checkpoint.sentences import sentence_files
 
 
@@ -21,11 +22,13 @@ class CopiedFiles:
     Attributes:
         companions: tokenizer, processor, generation settings and licenses.
         sentences: the files of sentence-transformers.
+        config: the folder of the configuration; None: the model was passed in memory.
         folders: the folders whose other files are left out, the anchor's first.
     """
 
     companions: Mapping[str, Path]
     sentences: Mapping[str, Path]
+    config: Path | None
     folders: tuple[Path, ...]
 
     def names(self) -> set[str]:
@@ -33,22 +36,23 @@ class CopiedFiles:
         return {*self.companions, *self.sentences}
 
 
-def model_files(folder: Path | None) -> CopiedFiles:
-    """Return the files that are copied from a model's folder; none if it is None."""
-    if folder is None:
-        return CopiedFiles({}, {}, ())
-    companions, sentences = (dict.fromkeys(find(folder), folder) for find in (companion_files, sentence_files))
-    return CopiedFiles(companions, sentences, (folder,))
+def model_files(source: str | Path | None) -> CopiedFiles:
+    """Return the files that are copied with a model; none if it is None. An adapter has some files of its base too."""
+    if source is None:
+        return CopiedFiles({}, {}, None, ())
+    folder, own = local_directory(source, "allow"), unmerged_directory(source, "allow")
+    companions, sentences = dict.fromkeys(companion_files(folder), folder), dict.fromkeys(sentence_files(own), own)
+    return CopiedFiles(companions, sentences, folder, (own,))
 
 
-def carried_files(new_base: Path | None, tuned: Path | None, with_tokenizer: bool) -> CopiedFiles:
+def carried_files(new_base: str | Path | None, tuned: str | Path | None, with_tokenizer: bool) -> CopiedFiles:
     """Return the files that are copied with a fine-tune that was carried to a new base.
 
     Generation settings and files of sentence-transformers are those of the tuned model, since tuning sets them.
 
     Args:
-        new_base: the folder of the new base; None if it was passed in memory.
-        tuned: that of the tuned model.
+        new_base: the folder of the new base, or its name on the Hub; None if it was passed in memory.
+        tuned: the same of the tuned model.
         with_tokenizer: whether the tokenizer and the chat templates are those of the tuned model, too.
     """
     first, second = model_files(new_base), model_files(tuned)
@@ -57,4 +61,4 @@ def carried_files(new_base: Path | None, tuned: Path | None, with_tokenizer: boo
     kept = {name: folder for name, folder in first.companions.items() if not matches_any(name, replaced)}
     own = {name: folder for name, folder in second.companions.items() if matches_any(name, replaced)}
     sentences = first.sentences if tuned is None else second.sentences
-    return CopiedFiles(kept | own, sentences, (*first.folders, *second.folders))
+    return CopiedFiles(kept | own, sentences, first.config, (*first.folders, *second.folders))

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from transfuse.checkpoint.companions import CARD, CONFIG, RECORD, companion_files, weight_names
+from transfuse.checkpoint.companions import ADAPTER_FILES, CARD, CONFIG, RECORD, companion_files, weight_names
 from transfuse.checkpoint.copied_files import CopiedFiles
 from transfuse.checkpoint.owned import REPORT_JSON, REPORT_PAGE, is_own_file, is_run_folder, json_or_none
 
@@ -16,7 +16,7 @@ CODE_KEYS = ("auto_map", "custom_pipelines")  # keys of JSON files that refer to
 def file_record(files: CopiedFiles) -> dict[str, Any]:
     """Return the part of `transfuse.json` that lists which files are copied, and which are not."""
     names = sorted({name for folder in files.folders for name in _not_copied(folder, files.names())})
-    sources = dict.fromkeys([CONFIG], files.folders[0]) if files.folders else {}
+    sources = {} if files.config is None else {CONFIG: files.config}
     sources |= {name: folder for name, folder in files.companions.items() if _has_settings(name)}
     settings = {name: json_or_none(folder / name) for name, folder in sources.items()}
     dropped = {
@@ -37,7 +37,7 @@ def _not_copied(source: Path, copied: Collection[str]) -> Iterator[str]:
     The name of a folder ends with a slash. Reports and folders of transfuse's runs are not part of the model.
     """
     partly_copied = {name.partition("/")[0] for name in copied if "/" in name}
-    known = {CONFIG, CARD, RECORD, *weight_names(source), *copied}
+    known = {CONFIG, CARD, RECORD, *weight_names(source), *ADAPTER_FILES, *copied}
     for entry in source.iterdir():
         if entry.name.startswith(".") or entry.name in known:
             continue

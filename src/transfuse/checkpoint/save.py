@@ -61,7 +61,7 @@ def save_checkpoint(
     paths = [Path(path) for path in (*inputs, *protected, *sources) if path]
     with atomic_directory(target, overwrite, paths) as folder:
         write(folder)
-        files = files or model_files(local_directory(inputs[0], "allow") if inputs[0] else None)
+        files = files or model_files(inputs[0])
         if processor is not None:
             processor.save_pretrained(folder)
         else:

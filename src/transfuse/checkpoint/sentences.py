@@ -17,7 +17,7 @@ from transfuse.checkpoint.companions import (
     SENTENCE_PATTERNS,
     matches_any,
 )
-from transfuse.checkpoint.load import local_directory
+from transfuse.checkpoint.load import unmerged_directory
 from transfuse.checkpoint.owned import REPORT_JSON, REPORT_PAGE
 from transfuse.errors import CheckpointError, first_line
 
@@ -170,7 +170,7 @@ def check_sentence_modules(models: Sequence[Any]) -> None:
     Raises:
         CheckpointError: a module cannot be copied, or pooling differs.
     """
-    modules = [read_modules(local_directory(model)) if isinstance(model, str | Path) else [] for model in models]
+    modules = [read_modules(unmerged_directory(model)) if isinstance(model, str | Path) else [] for model in models]
     for name, source_modules in zip(models[1:], modules[1:], strict=True):
         anchor = pooling_modes(modules[0])
         source = pooling_modes(source_modules)

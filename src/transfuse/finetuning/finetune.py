@@ -22,7 +22,7 @@ from transfuse.base.torch_settings import kept_random_states, own_torch_settings
 from transfuse.checkpoint.copied_files import model_files
 from transfuse.checkpoint.finite import check_finite
 from transfuse.checkpoint.leftovers import file_record
-from transfuse.checkpoint.load import Model, load_model, local_directory
+from transfuse.checkpoint.load import Model, load_model
 from transfuse.checkpoint.origin import PACKAGES, origin
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.config.finetune_options import FinetuneOptions
@@ -145,7 +145,7 @@ def finetune(
         "steps": state.global_step,
         "losses": [(entry["step"], entry["loss"]) for entry in state.log_history if "loss" in entry],
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-        **file_record(model_files(None if isinstance(model, PreTrainedModel) else local_directory(model, "allow"))),
+        **file_record(model_files(None if isinstance(model, PreTrainedModel) else model)),
     }
     return Finetuned(trained, record, processor, tuple(entry.folder for entry in origins if entry.folder))
 

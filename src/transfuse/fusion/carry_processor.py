@@ -34,8 +34,7 @@ def files_to_carry(new_base: str | None, tuned: str | None, processor_of: str | 
         tuned: that of the tuned model.
         processor_of: that of the model whose processor prepared the samples.
     """
-    first, second = (None if name is None else local_directory(name, "allow") for name in (new_base, tuned))
-    return carried_files(first, second, tuned is not None and processor_of == tuned)
+    return carried_files(new_base, tuned, tuned is not None and processor_of == tuned)
 
 
 def with_generation_of(tuned: PreTrainedModel, model: PreTrainedModel) -> PreTrainedModel:

@@ -11,7 +11,6 @@ from transfuse.base.batch import batch_size
 from transfuse.base.hashing import samples_digest
 from transfuse.checkpoint.copied_files import model_files
 from transfuse.checkpoint.leftovers import file_record
-from transfuse.checkpoint.load import local_directory
 from transfuse.checkpoint.memory_inputs import matched_on_samples
 from transfuse.checkpoint.origin import PACKAGES
 from transfuse.data.load import data_name
@@ -69,7 +68,7 @@ def _inputs_and_maps(matched: Matched) -> dict[str, Any]:
             }
             for index, alignment in enumerate(matched.alignments)
         ],
-        **file_record(model_files(None if anchor is None else local_directory(anchor, "allow"))),
+        **file_record(model_files(None if anchor is None else anchor)),
     }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from transformers import PretrainedConfig, PreTrainedModel
 
 from transfuse.checkpoint.config_file import read_config
-from transfuse.checkpoint.load import Model, local_directory, model_name
+from transfuse.checkpoint.load import Model, local_directory, model_name, unmerged_directory
 from transfuse.checkpoint.sentences import POOLING, read_modules
 from transfuse.config.shrink_options import SIZE_NAMES, ShrinkOptions
 from transfuse.errors import CheckpointError, ConfigError, TransfuseError
@@ -113,7 +113,7 @@ def _has_units(loaded: PreTrainedModel) -> bool:
 
 def _check_pooling(model: str | Path) -> None:
     """Raise `CheckpointError` if files of sentence-transformers hold the width, which would be wrong afterwards."""
-    if any(module.kind in POOLING for module in read_modules(local_directory(model, "allow"))):
+    if any(module.kind in POOLING for module in read_modules(unmerged_directory(model, "allow"))):
         raise CheckpointError(
             f"{model}: its files for sentence-transformers hold the hidden_size; leave hidden_size as it is, or remove"
             " modules.json"

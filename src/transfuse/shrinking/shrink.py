@@ -23,7 +23,7 @@ from transfuse.checkpoint.copied_files import model_files
 from transfuse.checkpoint.finite import check_finite, check_range
 from transfuse.checkpoint.given_models import check_given, wrapper_advice
 from transfuse.checkpoint.leftovers import file_record
-from transfuse.checkpoint.load import NO_MODEL, Model, load_empty, load_model, local_directory, model_name
+from transfuse.checkpoint.load import NO_MODEL, Model, load_empty, load_model, model_name
 from transfuse.checkpoint.origin import PACKAGES, Origin, origin
 from transfuse.checkpoint.spill import TensorSpill
 from transfuse.checkpoint.ties import check_ties
@@ -145,7 +145,7 @@ def _shrunk(
         **({"streamed": True} if spill else {}),
         "stages": watch.laps,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-        **file_record(model_files(None if isinstance(model, PreTrainedModel) else local_directory(model, "allow"))),
+        **file_record(model_files(None if isinstance(model, PreTrainedModel) else model)),
     }
     return Shrunk(small, record, source, processor, samples)
 

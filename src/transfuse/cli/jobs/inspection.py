@@ -53,7 +53,7 @@ def check_checkpoints(
         config = read_config(directory)
         weight_files(directory, pickle)
         if accept is check_fusible:
-            check_sentence_modules([directory])
+            check_sentence_modules([name])
         try:
             accept(config, _architecture(config))
             architectures.append(_architecture(config))
