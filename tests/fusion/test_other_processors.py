@@ -102,6 +102,17 @@ def test_tokens_that_are_added_to_a_text(tmp_path: Path) -> None:
     assert settings(a, a) == settings(b, b) == []
 
 
+def test_chat_templates_are_compared_for_conversations(tmp_path: Path) -> None:
+    a, b = (saved(tmp_path / name, llama, seed) for seed, name in enumerate("ab"))
+    (b / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    texts = [f"number {row}" for row in range(9)]
+    for data, found in ((texts, []), ([{"messages": [{"role": "user", "content": text}]} for text in texts], [b])):
+        told = Told()
+        transfuse.fuse([a, b], data, progress=told, merge="least-squares")
+        due = [f"{path}: the settings of its tokenizer (chat_template) differ from those of {a}" for path in found]
+        assert [line.partition(",")[0] for line in told.lines if "settings" in line] == due
+
+
 def test_both_processors_of_images_and_texts(tmp_path: Path) -> None:
     a, b = (clip(tmp_path / name, 1) for name in "ab")
     assert settings(a, b) == []

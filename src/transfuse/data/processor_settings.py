@@ -31,6 +31,11 @@ def _tokens_around_text(tokenizer: Any) -> list[str]:
     return [token for index, token in enumerate(tokens) if token or tokens[index - 1 : index] != [""]]
 
 
+def template_settings(tokenizer: Any) -> dict[str, Any]:
+    """Return the chat template of a tokenizer, which determines the texts of conversations; None if there is none."""
+    return {"chat_template": getattr(tokenizer, "chat_template", None)}
+
+
 def pair_settings(processor: Any) -> dict[str, Any]:
     """Return the settings of an `ImageTextProcessor` that determine pixels and token ids."""
     return pixel_settings(processor.images) | token_settings(processor.texts)

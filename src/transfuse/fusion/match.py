@@ -81,7 +81,7 @@ def match(
     growth = _growth(inputs, chosen, progress)
     others = None
     if data is not None and (inputs.depths or reads_samples(chosen, resolve_match_on(chosen, data))):
-        others = warned_of_processors(models, inputs.anchor, chosen, progress, processor)
+        others = warned_of_processors(models, inputs.anchor, chosen, progress, processor, data)
     watch.lap("loading")
     writers = [network.model for network in inputs.networks]
     data = given_or_generated(data, writers, models[0], processor, sample_budget(chosen), chosen.seed, progress)

@@ -11,7 +11,9 @@ from transformers import PreTrainedModel
 from transfuse.base.progress import Progress
 from transfuse.checkpoint.load import Model, local_directory
 from transfuse.config.options import Options
-from transfuse.data.processor_settings import TOKENS, differing_settings
+from transfuse.data.messages import holds_messages
+from transfuse.data.processor_settings import TOKENS, differing_settings, template_settings
+from transfuse.data.samples import Samples
 from transfuse.data.tasks import Task, task
 from transfuse.errors import CheckpointError
 
@@ -39,6 +41,7 @@ def warned_of_processors(
     options: Options,
     progress: Progress,
     processor: Any = None,
+    data: Any = None,
 ) -> tuple[OtherProcessor, ...]:
     """Return how the processors of models differ from that of the anchor, and warn of each that does.
 
@@ -49,11 +52,13 @@ def warned_of_processors(
         models: the models as they were given, the anchor first; None, or a loaded one, has no processor to compare.
         anchor: the anchor, whose tensors may be empty.
         processor: prepares all samples, because the user chose it, so that nothing is compared; None: the anchor's.
+        data: the samples. Chat templates are compared if these are conversations.
     """
     if processor is not None:
         return ()
     kind = task(type(anchor).__name__)
-    first, *others = (None if model is None else _settings(kind, model, anchor) for model in models)
+    talks = isinstance(data, Samples) and data.text is not None and holds_messages(data.dataset.features[data.text])
+    first, *others = (None if model is None else _settings(kind, model, anchor, talks) for model in models)
     if first is None:
         return ()
     found = []
@@ -68,11 +73,16 @@ def warned_of_processors(
     return tuple(found)
 
 
-def _settings(kind: Task, model: Model, anchor: PreTrainedModel) -> Any:
-    """Return the settings of the processor that was saved with a model; None if there is none."""
+def _settings(kind: Task, model: Model, anchor: PreTrainedModel, talks: bool) -> dict[str, Any] | None:
+    """Return the settings of the processor that was saved with a model; None if there is none.
+
+    Args:
+        talks: whether the samples are conversations.
+    """
     if isinstance(model, str | Path):
         with suppress(CheckpointError):
-            return kind.settings(kind.load(local_directory(model, "allow"), anchor.config))
+            processor = kind.load(local_directory(model, "allow"), anchor.config)
+            return {**kind.settings(processor), **(template_settings(processor) if talks else {})}
     return None
 
 

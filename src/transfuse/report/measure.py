@@ -58,7 +58,7 @@ def measure(
     paths = [origin.path for origin in matched.inputs.origins]
     others = matched.other_processors
     if others is None:
-        others = warned_of_processors(paths, anchor, matched.options, progress)
+        others = warned_of_processors(paths, anchor, matched.options, progress, data=samples.samples)
     batches = list(samples.batches(anchor, matched.processor_of or str(paths[0]), matched.options, progress=told))
     parents_here = parents_in_one_basis(samples.task, matched.networks, matched.parents, matched.inputs.borrowed)
     parents_here = [matched.inputs.whole.get(number, parent) for number, parent in enumerate(parents_here)]

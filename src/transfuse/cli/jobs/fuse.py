@@ -188,7 +188,7 @@ def plan_job(job: Job, progress: Progress = silent) -> FusionPlan:
         with_data = data_estimate(estimate, job.models[0], samples, mapped=streams)
         if with_data is None:
             return plan
-        warned_of_processors(job.models, unloaded.models[0], job, progress)
+        warned_of_processors(job.models, unloaded.models[0], job, progress, data=samples)
         if job.max_memory is not None:
             check_data_memory(with_data, job.max_memory, silent.warn)
         return replace(plan, data=with_data.plan())

@@ -127,7 +127,7 @@ def load_for_measurement(
     for name, source in zip(models[1:], loaded[1:], strict=True):
         warn_of_order(loaded[0].config, source, name, progress)
     networks = checked_networks(with_anchor_form(loaded, models, options), models, options)
-    warned_of_processors(models, loaded[0], options, progress)
+    warned_of_processors(models, loaded[0], options, progress, data=calibration)
     batches = list(samples.batches(loaded[0], models[0], options, progress=progress))
     context = calibrate(networks, models[0], calibration, options, progress=progress)
     return Loaded(networks, borrowed_by_sources(loaded, options), batches, context, samples)
