@@ -6,8 +6,9 @@ import pytest
 import torch
 from cases import LLAMA
 from kinds import SENTENCES, WORDS, bert, text, tokenizer
+from languages import llama, saved
 from torch.nn.functional import cross_entropy
-from transformers import BertLMHeadModel, LlamaConfig, LlamaForSequenceClassification
+from transformers import BertLMHeadModel, LlamaConfig, LlamaForSequenceClassification, LlamaModel, PreTrainedModel
 
 import transfuse
 from transfuse.base.progress import silent
@@ -16,7 +17,8 @@ from transfuse.data.generation import generated_samples
 from transfuse.data.load import load_samples
 from transfuse.data.prepare import prepare
 from transfuse.data.sample_budget import SampleBudget
-from transfuse.errors import SpecError
+from transfuse.data.texts import load_tokenizer, text_preparer
+from transfuse.errors import ConfigError, SpecError
 
 TEXTS = [text(*sentence) + " in" * (row % 4) for row, sentence in enumerate(SENTENCES[:9])]
 ROWS = [{"text": each, "label": row % 3} for row, each in enumerate(TEXTS)]
@@ -43,6 +45,25 @@ def test_the_padding_of_a_classifier_is_what_its_configuration_says(padding: int
     with torch.no_grad():
         found = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     assert torch.allclose(found, logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("build", [LlamaModel, LlamaForSequenceClassification])
+def test_a_tokenizer_without_padding(build: type[PreTrainedModel], tmp_path: Path) -> None:
+    """What pads is not read, unless config.json says what it is."""
+    a, b = (saved(tmp_path / name, llama, seed, pad=None) for seed, name in enumerate("ab"))
+    for folder in (a, b):
+        build.from_pretrained(folder, pad_token_id=3).save_pretrained(folder)
+    texts = ["number 1", "number 2 follows number 3"] * 5
+    fused = transfuse.fuse([a, b], texts, merge="least-squares")
+    assert fused.model.config.pad_token_id == 3
+    (batch,) = prepare(load_samples(texts), fused.model, a, Options(batch_size=10))
+    assert (batch["input_ids"][batch["attention_mask"] == 0] == 3).all()
+
+
+def test_where_padding_is_read_the_tokenizer_is_named(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "a", llama, 1, pad=None)
+    with pytest.raises(ConfigError, match="/a: its tokenizer has no padding token; set pad_token in tokenizer_config"):
+        text_preparer(load_tokenizer(folder, LlamaConfig()))
 
 
 def test_a_bidirectional_model_is_no_causal_one(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from transfuse.data.texts import (
     masked_preparer,
     max_tokens,
     text_preparer,
+    with_padding,
 )
 from transfuse.errors import NoLabelsError, SpecError
 
@@ -78,8 +79,9 @@ def _texts(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = 
     """Return a function from texts to batches that are padded with the token that the model takes for padding.
 
     A classifying decoder reads the last token before the padding. A configuration without a padding token in the
-    vocabulary gets the tokenizer's.
+    vocabulary gets the tokenizer's, or else its end-of-text token.
     """
+    tokenizer = with_padding(tokenizer)
     tokenize = text_preparer(tokenizer, max_tokens(config), config.vocab_size)
     if config.pad_token_id is None or not 0 <= config.pad_token_id < config.vocab_size:
         config.pad_token_id = tokenizer.pad_token_id

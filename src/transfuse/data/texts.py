@@ -68,7 +68,16 @@ def max_tokens(config: PreTrainedConfig) -> int | None:
 def require_padding(tokenizer: Any) -> None:
     """Raise `ConfigError` if a tokenizer has no padding token."""
     if tokenizer.pad_token is None:
-        raise ConfigError("texts of several lengths need a tokenizer with a padding token; this one has none")
+        name = f"{tokenizer.name_or_path}: its" if getattr(tokenizer, "name_or_path", "") else "the"
+        raise ConfigError(f"{name} tokenizer has no padding token; set pad_token in tokenizer_config.json")
+
+
+def with_padding(tokenizer: Any) -> Any:
+    """Return a tokenizer, or a copy that pads with its end-of-text token if it has no padding token."""
+    if tokenizer.pad_token is None:
+        tokenizer = copy.deepcopy(tokenizer)
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def tokenized(tokenizer: Any, length: int | None, *texts: Any, **settings: Any) -> BatchEncoding:
@@ -178,16 +187,14 @@ def causal_preparer(
     """Return a function that adds `labels` [batch, token]: the next token, or `IGNORED_LABEL` at the end of a text.
 
     The tokens of a context have no label. A tokenizer without a padding token pads with its end-of-text token; a causal
-    model sees no padding at the end. The tokenizer itself is not changed. Other arguments are those of `text_preparer`.
+    model sees no padding at the end. Other arguments are those of `text_preparer`.
 
     Args:
         with_bytes: whether to add `labels_bytes` [batch, token], the bytes of text that each label stands for, or
             `NO_TEXT` (`data.text_bytes`). A tokenizer that does not know the places of its tokens adds none.
     """
     with_bytes = with_bytes and knows_places(tokenizer)
-    if tokenizer.pad_token is None:
-        tokenizer = copy.deepcopy(tokenizer)
-        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer = with_padding(tokenizer)
     tokenize = text_preparer(tokenizer, length, vocab_size)
     special = special_ids(tokenizer)
 
