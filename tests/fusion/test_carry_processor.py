@@ -5,17 +5,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from languages import llama, saved
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
     BertModel,
     GenerationConfig,
     PreTrainedModel,
 )
 
 import transfuse
+from transfuse.checkpoint.card import task_of
 from transfuse.checkpoint.load import load_empty
 from transfuse.fusion.carry import match_for_carry
 
@@ -94,3 +98,17 @@ def test_a_sentence_encoder(tmp_path: Path) -> None:
     out = carried.save(tmp_path / "out")
     assert carried.record["sentence_transformers"] == ["1_Pooling/config.json", "modules.json"]
     assert (out / "1_Pooling" / "config.json").is_file()
+
+
+def test_the_card_has_its_task(tmp_path: Path) -> None:
+    config = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, vocab_size=9)
+    for seed, name in enumerate(("base", "new")):
+        torch.manual_seed(seed)
+        BertForMaskedLM(config).save_pretrained(tmp_path / name)
+    (tmp_path / "new" / "README.md").write_text("---\nlicense: mit\npipeline_tag: fill-mask\n---\n")
+    tuned = BertForSequenceClassification.from_pretrained(tmp_path / "base")
+    changed(tuned).save_pretrained(tmp_path / "tuned")
+    carried = transfuse.carry(*(tmp_path / name for name in ("base", "tuned", "new")))
+    header = ModelCard.load(carried.save(tmp_path / "out") / "README.md").data
+    assert (header.pipeline_tag, header.license) == ("text-classification", "mit")
+    assert task_of(carried.record) == "text-classification"

@@ -183,12 +183,12 @@ def _depth_line(line: str) -> tuple[str, str]:
 
 
 def task_of(record: Mapping[str, Any]) -> str | None:
-    """Return the task on the Hub of a model that was fused or made smaller.
+    """Return the task on the Hub of a model that was fused, carried or made smaller.
 
-    It is the task on the card of the anchor or of the large model, or else that of its class.
+    It is the task on the card of the anchor, of the tuned model or of the large model, or else that of its class.
     """
-    anchor = record.get("shrunk") or record["models"][0]
-    return anchor.get("card", {}).get("pipeline_tag") or pipeline_tag(anchor.get("architecture", ""))
+    model = record.get("shrunk") or record["models"][-1 if "carried" in record else 0]
+    return model.get("card", {}).get("pipeline_tag") or pipeline_tag(model.get("architecture", ""))
 
 
 def short_data_name(source: str) -> str:

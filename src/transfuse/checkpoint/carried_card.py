@@ -76,7 +76,7 @@ def carried_card(name: str, record: Mapping[str, Any]) -> str:
     models = record["models"]
     quality = given_quality(record["metrics"]) if record.get("metrics") else None
     call = carry_call(record.get("output") or name, record)
-    header = header_fields(models[:1], "finetune", ["transfuse", "carried"], record)
+    header = header_fields(models[:1], "finetune", ["transfuse", "carried"], record, models[-1])
     values = {
         "name": name,
         "names": [
