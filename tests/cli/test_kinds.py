@@ -22,7 +22,7 @@ from transformers import (
 from world import Run, one_line
 
 from transfuse.cli.jobs.quality import unmeasured
-from transfuse.config.job import Job
+from transfuse.config.settings import Settings
 
 ROWS = [{"text": text(*sentence), "score": row % 5 / 2} for row, sentence in enumerate(SENTENCES)]
 SETS = [{"text": text(*sentence), "labels": list(sentence[:2])} for sentence in SENTENCES]
@@ -148,9 +148,11 @@ def test_no_fusion_ends_without_a_word_on_its_quality(tmp_path: Path, run: Run) 
 
 
 def test_the_command_that_measures_reads_the_same_data() -> None:
-    job = Job(models=["a", "b"], output="out", data="d.txt", lines=True, block_size=8)
-    command = "transfuse eval out a b --data d.txt --lines --block-size 8"
-    assert unmeasured(job, "why")["verdict"] == f"Not measured: why. Measure it with: {command}"
+    options = Settings(lines=True, block_size=8, allow_pickle=True, spec="own.py")
+    for data, reading in (("d.txt", "d.txt --lines --block-size 8"), (None, "DATA"), ("generated", "DATA")):
+        command = f"transfuse eval out a b --data {reading} --allow-pickle --spec own.py"
+        found = unmeasured(["out", "a", "b"], data, options, "why")
+        assert found == f"Not measured: why. Measure it with: {command}"
 
 
 def test_data_that_cannot_measure_are_not_named_again(tmp_path: Path, run: Run) -> None:

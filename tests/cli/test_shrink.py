@@ -140,6 +140,7 @@ def test_experts_beyond_memory(tmp_path: Path, run: Run, monkeypatch: pytest.Mon
     ran = run(*given, "--effort", "quick", "--device", "cpu")
     assert ran.status == 0, ran
     assert "Not measured: the models do not fit into memory together. Measure it with: transfuse eval" in ran.out
+    assert ran.out.rstrip().endswith("--lines")
     record = json.loads((small / "transfuse.json").read_text())
     assert record["streamed"] is True
     assert len(Qwen3MoeForCausalLM.from_pretrained(small).model.layers[0].mlp.experts.down_proj) == 1

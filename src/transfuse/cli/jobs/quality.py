@@ -42,9 +42,9 @@ def quick_measurement(job: Job, matched: Matched, fusion: Fusion, progress: Prog
     except SpecError as error:  # no data can measure it
         return {"verdict": f"Not measured: {str(error).partition(';')[0]}.", "models": {}}
     if matched.data is None:
-        return unmeasured(job, "there was no data")
+        return _unmeasured_job(job, "there was no data", None)
     if matched.inputs.streamed:
-        return unmeasured(job, "the models do not fit into memory together")
+        return _unmeasured_job(job, "the models do not fit into memory together", job.data)
     from transfuse.report.measure import measure
 
     try:
@@ -55,13 +55,13 @@ def quick_measurement(job: Job, matched: Matched, fusion: Fusion, progress: Prog
         samples = replace(samples, samples=with_model_ids(config, samples.samples))
         return measure(matched, fusion.model, samples, progress, brief=True)
     except DataError as error:  # other data are needed
-        return unmeasured(job.model_copy(update={"data": None}), str(error))
+        return _unmeasured_job(job, str(error), None)
     except TransfuseError as error:
-        return unmeasured(job, str(error))
+        return _unmeasured_job(job, str(error), job.data)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        return unmeasured(job, MEMORY)
+        return _unmeasured_job(job, MEMORY, job.data)
 
 
 def measured_quality(measured: Measurement, verdict: Callable[[Measurement], str] = verdict) -> Quality:
@@ -85,16 +85,20 @@ def training_quality(
         A sentence, and the metrics of both models; if nothing was measured, the reason and the command that measures.
     """
     shared = options.model_dump(include=set(Settings.model_fields), exclude_unset=True)
+
+    def not_measured(reason: str) -> Quality:
+        return {"verdict": unmeasured([output, model], data, options, reason), "models": {}}
+
     try:
         found = evaluate_models([output, model], data, QUICK_LIMIT, progress=progress, **shared)
     except TransfuseError as error:
-        return _unmeasured([output, model], data, str(error))
+        return not_measured(str(error))
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        return _unmeasured([output, model], data, MEMORY)
+        return not_measured(MEMORY)
     if found.compared is not None:
-        return _unmeasured([output, model], data, "there were no labels")
+        return not_measured("there were no labels")
     measure = headline(found.measures)
     after, before = (phrase(measure, found.models[name].metrics.value(measure)) for name in (output, model))
     count = found.models[output].metrics.samples
@@ -104,19 +108,23 @@ def training_quality(
     return {"verdict": f"The model reaches {after}; before, {before}. {measured}", "models": models}
 
 
-def unmeasured(job: Job, reason: str) -> Quality:
-    """Return why a fused model was not measured, and the command that measures it."""
-    names = [str(Path(str(job.output))), *job.models]
-    has_data = job.data is not None and not is_generated(job.data)
-    data = job.data if has_data else "DATA"
-    reading: list[str] = []
-    for name in DataOptions.model_fields if has_data else ():
-        if (value := getattr(job, name)) not in (None, False):
+def unmeasured(models: Sequence[str], data: str | None, options: Settings, reason: str) -> str:
+    """Return why models were not measured, and the command that measures them.
+
+    Args:
+        data: the samples; if they are None or generated, the command needs others.
+        options: how the samples and the models are read.
+    """
+    has_data = data is not None and not is_generated(data)
+    flags: list[str] = []
+    for name in (*(DataOptions.model_fields if has_data else ()), "allow_pickle", "spec"):
+        if (value := getattr(options, name)) not in (None, False):
             flag = f"--{name.replace('_', '-')}"
-            reading += [flag] if value is True else [flag, str(value)]
-    return _unmeasured(names, str(data), reason, reading)
+            flags += [flag] if value is True else [flag, str(value)]
+    command = shlex.join(["transfuse", "eval", *models, "--data", str(data) if has_data else "DATA", *flags])
+    return f"Not measured: {reason.rstrip('.')}. Measure it with: {command}"
 
 
-def _unmeasured(names: Sequence[str], data: str, reason: str, reading: Sequence[str] = ()) -> Quality:
-    command = shlex.join(["transfuse", "eval", *names, "--data", data, *reading])
-    return {"verdict": f"Not measured: {reason.rstrip('.')}. Measure it with: {command}", "models": {}}
+def _unmeasured_job(job: Job, reason: str, data: str | None) -> Quality:
+    names = [str(Path(str(job.output))), *job.models]
+    return {"verdict": unmeasured(names, data, job, reason), "models": {}}

@@ -1,6 +1,5 @@
 """Run `transfuse shrink`."""
 
-import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from transfuse.checkpoint.load import load_empty
 from transfuse.checkpoint.output import check_target
 from transfuse.cli.jobs.fuse import Fused
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
-from transfuse.cli.jobs.quality import MEMORY, QUICK_LIMIT, Quality
+from transfuse.cli.jobs.quality import MEMORY, QUICK_LIMIT, Quality, unmeasured
 from transfuse.cli.jobs.report import DEFAULT_LIMIT, Report
 from transfuse.cli.jobs.report_files import after_writing, report_texts, update_card, write_report
 from transfuse.cli.jobs.work import working_in
@@ -125,18 +124,13 @@ def _evaluated(request: ShrinkRequest, shrunk: Shrunk, progress: Progress) -> tu
     models = [str(request.output), request.model]
     limit = DEFAULT_LIMIT if request.report else QUICK_LIMIT
     if shrunk.record.get("streamed"):
-        return _unmeasured(models, request.data, "the models do not fit into memory together")
+        return unmeasured(models, request.data, request.options, "the models do not fit into memory together")
     try:
         found = evaluate_models(models, data, limit, progress=progress, **given)
         return found, shrunk_measurement(found, shrunk.data.split)
     except TransfuseError as error:
-        return _unmeasured(models, request.data, str(error))
+        return unmeasured(models, request.data, request.options, str(error))
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        return _unmeasured(models, request.data, MEMORY)
-
-
-def _unmeasured(models: list[str], data: str, reason: str) -> str:
-    command = shlex.join(["transfuse", "eval", *models, "--data", "DATA" if is_generated(data) else data])
-    return f"Not measured: {reason.rstrip('.')}. Measure it with: {command}"
+        return unmeasured(models, request.data, request.options, MEMORY)
