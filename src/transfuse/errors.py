@@ -13,6 +13,10 @@ class CheckpointError(TransfuseError):
     """A checkpoint that cannot be read, is incomplete, or must not be loaded."""
 
 
+class QuantizedError(CheckpointError):
+    """Weights that are stored in a quantized format."""
+
+
 class NotFiniteError(CheckpointError):
     """Weights with NaN or infinity."""
 

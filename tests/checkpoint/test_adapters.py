@@ -288,6 +288,14 @@ def test_a_pickled_base(pair: tuple[Path, Path, PreTrainedModel]) -> None:
     refuses(adapter, "adapter_config.json", str(base), "pickled", pickle="allow")
 
 
+def test_a_quantized_base(pair: tuple[Path, Path, PreTrainedModel]) -> None:
+    base, adapter, _ = pair
+    edit_config(base, quantization_config={"quant_method": "bitsandbytes"})
+    refuses(
+        adapter, f"{adapter}: its base model {base}", "quantized", "set base_model_name_or_path in adapter_config.json"
+    )
+
+
 def test_weights_of_the_base_that_are_not_finite(pair: tuple[Path, Path, PreTrainedModel]) -> None:
     base, adapter, _ = pair
     edit_weights(base, lambda tensors: tensors["model.norm.weight"].fill_(float("nan")))

@@ -17,7 +17,7 @@ from transfuse.checkpoint.shard_index import check_index
 from transfuse.checkpoint.ties import is_tied
 from transfuse.checkpoint.unread_tensors import is_unread
 from transfuse.checkpoint.weight_dtype import weight_dtype
-from transfuse.errors import CheckpointError, first_line
+from transfuse.errors import CheckpointError, QuantizedError, first_line
 
 PREFIX = "base_model.model."  # of the names of an adapter's tensors
 TASKS = {  # by task_type: the class that has the mapping from a configuration to the model with this head
@@ -44,7 +44,12 @@ def load_base(
     Raises:
         CheckpointError: a file is missing or wrong, or a tensor is in neither the base nor the adapter.
     """
-    config = read_config(folder)
+    try:
+        config = read_config(folder)
+    except QuantizedError as error:
+        raise CheckpointError(
+            f"{name}: {error}, and set base_model_name_or_path in adapter_config.json to it"
+        ) from error
     own_class: Any = model_class(config, folder)
     architecture = adapted_class(config, own_class, settings)
     classes = {shapes[key][0] for head in CLASSIFIERS if (key := f"{PREFIX}{head}.weight") in shapes}

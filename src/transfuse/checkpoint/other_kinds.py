@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transfuse.errors import CheckpointError
+from transfuse.errors import CheckpointError, QuantizedError
 
 CHECKPOINT_FOLDER = re.compile(r"checkpoint-(\d+)")  # what Trainer names them
 MODEL_CONFIGS = ("config.json", "adapter_config.json")
@@ -82,7 +82,7 @@ def check_transformers_config(config: Mapping[str, Any], file: Path) -> None:
 
 
 def check_not_quantized(config: Mapping[str, Any], file: Path) -> None:
-    """Raise `CheckpointError` if a parsed config.json says that the weights are quantized.
+    """Raise `QuantizedError` if a parsed config.json says that the weights are quantized.
 
     Args:
         file: where it was read, for the message.
@@ -97,7 +97,7 @@ def check_not_quantized(config: Mapping[str, Any], file: Path) -> None:
     architectures = config.get("architectures")
     name = architectures[0] if isinstance(architectures, list) and architectures else "AutoModel"
     how = DEQUANTIZE.get(str(method), "the tool that quantized them").format(name=name)
-    raise CheckpointError(
+    raise QuantizedError(
         f"{file}: the weights are quantized{named}; give the model that they were made from, or dequantize them with"
         f" {how}"
     )
