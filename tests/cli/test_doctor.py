@@ -122,6 +122,7 @@ def test_mistakes(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     one_line(run("doctor", world.foreign), ["foreign", "ErnieForQuestionAnswering"])
     one_line(run("doctor"), ["MODEL"])
     one_line(run("doctor", world.a, "--match-on", "both"), ["both", "--data"])
+    one_line(run("doctor", world.a, "--merge", "ties"), ["--merge: ties takes a base model, which doctor does not"])
     one_line(run("doctor", world.a, "--data", world.words), ["words.jsonl", "no image column"])
     one_line(run("doctor", world.edited(lambda tensors: tensors.pop("classifier.bias"))), ["missing"])
     monkeypatch.setattr("transfuse.cli.jobs.doctor.available_bytes", lambda: 1000)

@@ -10,6 +10,8 @@ from transfuse.cli.flags import READING, FlagValues, takes_options
 from transfuse.cli.help_texts import DOCTOR
 from transfuse.cli.output import OutputMode
 from transfuse.config.job import Job
+from transfuse.config.literals import NEED_BASE
+from transfuse.errors import ConfigError
 
 OPTIONS = ("data", "match_on", "merge", "samples", *READING, "batch_size", "seed", "device", "allow_pickle", "spec")
 EXAMPLES = """
@@ -31,6 +33,10 @@ def doctor(
 
     data = flags["data"]
     doctor_options = options({name: value for name, value in flags.items() if name != "data"})
+    if doctor_options.merge in NEED_BASE:
+        raise ConfigError(
+            f"merge: {doctor_options.merge} takes a base model, which doctor does not; choose another method"
+        )
     doctor_options.check_data(data is not None, {})
     with quiet_libraries():
         from transfuse.cli.jobs.doctor import doctor_job
