@@ -26,6 +26,7 @@ def test_it_names_only_options_of_the_command(command: str) -> None:
     ("command", "option", "words"),
     [
         ("carry", "--match-on", "auto: both with --data, else weights. Default: auto."),
+        ("carry", "--data", "`generated`: texts that TUNED"),
         ("carry", "--adapter-out", "the difference of the result from NEW"),
         ("carry", "--effort", "quick fits layers and does not train"),
         ("carry", "--dtype", "auto: that of NEW"),

@@ -1,6 +1,6 @@
 """Help texts of options that mean something else in a command than in `fuse`, for which they are declared.
 
-A command has not all the other options that these texts name, and it may have other defaults.
+A command does not have all options of `fuse`, and it may have other defaults.
 """
 
 IN_TIME = "without a GPU, only as many samples as training can process in the time allowed"
@@ -18,7 +18,8 @@ PLAN = {"data": "Samples that the fusion would read. One of them is prepared, an
 
 CARRY = {
     "data": "Unlabeled samples of what TUNED learned: a folder of images, a text, parquet, CSV or JSON-lines file, a"
-    " saved dataset, or a Hub name. Without samples, the difference of the weights is added.",
+    " saved dataset, or a Hub name. `generated`: texts that TUNED, if it is a causal language model, generates itself."
+    " Without samples, the difference of the weights is added.",
     "effort": "How long training may take: quick fits layers and does not train; normal, 5 minutes; high, 30.",
     "samples": "Use at most this many samples of --data, and of --keep. Default: 2000. Where weights are trained: up"
     f" to 10000 images, and {IN_TIME}.",
@@ -39,7 +40,7 @@ PATH = KEPT_HEAD | {
     " paper's transport maps (flow), or not at all (none).",
     "match_on": "Match units by their activations, their weights, or both. auto: activations for flow, else both.",
     "samples": "Use at most this many calibration samples. Default: 200 for flow, else 2000.",
-    "teacher_weighting": "Weight of each model per sample: the same, by its confidence (for images, also on shifted"
+    "teacher_weighting": "How to weight the models for each sample: equally, by confidence (for images, also on shifted"
     " copies), or by the probability of the true label. auto: labels for texts, whose tokens are their labels, else"
     " confidence.",
     "objective": "Target: the mean prediction of both models (parents), or the labels.",

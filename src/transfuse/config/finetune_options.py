@@ -54,7 +54,7 @@ class FinetuneOptions(Settings):
     temperature: Positive = option(1.0, "Temperature of distillation.", "NUMBER", TEACHERS)
     teacher_weighting: TeacherWeighting = option(
         "uniform",
-        "Weight of each teacher per sample: the same, by its confidence, or by the probability of the true label.",
+        "How to weight the teachers for each sample: equally, by confidence, or by the probability of the true label.",
         panel=TEACHERS,
     )
     precision: Precision = option("float32", "Precision of the computation (mixed).", panel=RUN)

@@ -23,8 +23,8 @@ class Job(Options, MemoryLimits):
     )
     data: Name | None = option(
         None,
-        "Unlabeled samples that layers are fitted to: a folder of images, a text, parquet, CSV or JSON-lines file, a"
-        " saved dataset, or a Hub name. `generated`: texts that the models, if they are causal language models,"
+        "Unlabeled samples to fit layers to and to train on: a folder of images, a text, parquet, CSV or JSON-lines"
+        " file, a saved dataset, or a Hub name. `generated`: texts that the models, if they are causal language models,"
         " generate themselves. Without samples, the fused model is the mean of the aligned models.",
         "DATA",
         "Data and output",

@@ -138,7 +138,7 @@ class Options(TrainingLength):
     )
     teacher_weighting: Literal["auto", TeacherWeighting] = option(
         "auto",
-        "Weight of each parent per sample: the same, by its confidence (for images, also on shifted copies), or by"
+        "How to weight the parents for each sample: equally, by confidence (for images, also on shifted copies), or by"
         " the probability of the true label. auto: labels for texts, whose tokens are their labels, else confidence.",
         panel="Merging",
     )
