@@ -236,6 +236,9 @@ def _merged(record: Mapping[str, Any], parent: str | None) -> str:
     sentence = f"{fit}{sentence.removesuffix('.')}, for {counted(steps, 'step')}."
     if history["best"]:
         return sentence
+    if history.get("refitted"):
+        why = f"{sentence} That gained too little, so" if history["steps"] else f"{fit}Nothing was trained, and"
+        return f"{why} the result is layers that were fitted again, to held-out samples too."
     start = parent or text(history.get("start", FITTED))
     fitted = start.startswith(FITTED)
     if history["steps"]:

@@ -36,6 +36,11 @@ def learning_line(history: Mapping[str, Any], above: str = PARENTS) -> str:
     gap = history.get("reached", min(history["excess"]))
     unit = history.get("unit", "nats")
     reached = f"{abs(gap):.3f} {unit} {'above' if gap > 0 else 'below'} {above} on held-out samples"
+    if history.get("refitted"):
+        return (
+            "learning weights gained too little, so the result is layers fitted again, to held-out samples too; before"
+            f" that, they were {reached}"
+        )
     if history["best"]:
         return f"weights learned in {counted(history['steps'], 'step')} from {start}, {reached}"
     if history["steps"]:

@@ -42,7 +42,7 @@ def learn_weights(request: MergeRequest, base_merges: Mapping[str, Callable[[], 
     begin = time.monotonic()
     fused, found, untrained = _trained(request, base_merges)
     if found["reached"] >= untrained - MIN_GAIN * abs(untrained) and _has_time(request.learning, begin):
-        found |= {"start": FITTED, "reached": untrained, "best": 0}
+        found |= {"start": FITTED, "reached": untrained, "best": 0, "refitted": True}
         request.record.clear()  # what training gained is less than what a fit to all samples can gain
         samples = list(first_samples(request.batches, MAX_FITTED_SAMPLES))
         store = request.store.of(part="again", samples=MAX_FITTED_SAMPLES)

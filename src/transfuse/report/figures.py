@@ -140,13 +140,16 @@ def _least_squares(facts: Facts) -> Figure | None:
 def _training(facts: Facts) -> Figure | None:
     """Plot the validation losses of learned maps, of learned weights, or of both."""
     series: dict[str, Points] = {}
-    unit = "nats"
+    unit, selection = "nats", " The step with the lowest loss was selected."
     for name, key in (("maps", "learning"), ("weights", "learned_weights")):
         history = facts.record.get(key)
         if history:
             unit = history.get("unit", unit)
             steps = history.get("validated") or range(len(history["excess"]))  # records of former versions lack them
             series[name] = list(zip(steps, history["excess"], strict=True))
+            lowest = min(history["excess"])
+            if history.get("refitted") or history.get("reached", lowest) != lowest:
+                selection = ""  # the result is another model than any of the curve
     if not series:
         return None
     shown = "in nats" if unit == "nats" else "relative to it"
@@ -155,8 +158,7 @@ def _training(facts: Facts) -> Figure | None:
     return Figure(
         "Validation loss in training",
         f"Validation loss minus that of {reference}, {shown}: {', '.join(changes)}.",
-        f"The loss on held-out samples against the training targets, minus the mean loss of {reference}. The step with"
-        " the lowest loss was selected.",
+        f"The loss on held-out samples against the training targets, minus the mean loss of {reference}.{selection}",
         as_svg(depth_figure({"excess loss": series}, "step"), "training"),
     )
 
