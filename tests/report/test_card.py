@@ -116,6 +116,19 @@ def test_the_result_of_training_is_what_held_out_samples_chose() -> None:
         assert "that were added do nothing" not in card(steps=0, best=0, start=start)
 
 
+@pytest.mark.parametrize("change", ["depth", "maps"])
+def test_a_parent_that_changed_is_not_said_to_be_the_result(change: str) -> None:
+    kept = record(["a", "b"], align="flow" if change == "maps" else "exact")
+    kept |= {"merge": "learned", "learned_weights": {"start": "model 2", "steps": 0, "best": 0}}
+    if change == "depth":
+        kept["depths"] = ["b: has 3 blocks, the anchor has 1; it gives up blocks 0, 1 (from 0)"]
+    card = model_card("m", kept)
+    assert "This model is what <code>b</code> became in the shape of the anchor, because no fusion" in card
+    assert "What <code>b</code> became in the shape of the anchor did best on held-out samples and is the" in card
+    kept["learned_weights"]["start"] = "model 1"
+    assert "This model computes what <code>a</code> computes" in model_card("m", kept)
+
+
 def test_the_card_names_a_command_that_can_measure_the_model() -> None:
     in_memory = record(["a", "b"], "dataset in memory")
     assert "`transfuse report --data DATA` measures the model" in model_card("m", in_memory)

@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from transfuse.base.short_names import short_names
-from transfuse.checkpoint.card_method import alignment_sentence, merge_sentences, parent_name
+from transfuse.checkpoint.card_method import alignment_sentence, kept_model, merge_sentences
 from transfuse.checkpoint.card_quality import given_quality, quality_fields, quality_section
 from transfuse.checkpoint.command import COMMAND, reproducing_call
 from transfuse.checkpoint.front_matter import as_front_matter
 from transfuse.checkpoint.header import header_fields
 from transfuse.checkpoint.markdown import MARKDOWN, code
 from transfuse.checkpoint.memory_inputs import report_command
-from transfuse.checkpoint.outcome import kept_parent
 from transfuse.checkpoint.parent_card import differing_licenses, license_of
 from transfuse.checkpoint.pipeline_tags import pipeline_tag
 from transfuse.checkpoint.processor_sentences import processor_sentences
@@ -133,12 +132,11 @@ def model_card(name: str, record: Mapping[str, Any]) -> str:
     fields = {name: value for name, value in quality_fields(name, task_of(record), quality).items() if value}
     call = reproducing_call(record.get("output") or name, record)
     names = short_names([model["path"] or "" for model in models])
-    kept = kept_parent(record)
-    parent = None if kept is None else parent_name(kept, names[kept])
+    parent, predicate = kept_model(record, names)
     values = {
         "name": name,
         "names": names,
-        "kept": parent and (f"is {parent} in the basis of the anchor" if kept else f"computes what {parent} computes"),
+        "kept": predicate,
         "weights": shown_weights(record),
         "header": as_front_matter(header | fields),
         "differing": differing_licenses(models),

@@ -1,11 +1,12 @@
 """Sentences of a model card on how models were matched and merged."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transfuse.base.counted import counted
 from transfuse.checkpoint.growth import growth_is_unused
 from transfuse.checkpoint.markdown import code, text
+from transfuse.checkpoint.outcome import keeps_function, kept_parent
 
 ALIGNED = {  # how units were matched, by the name of the alignment
     "exact": "The units of the models were matched by the exact symmetries of their architecture, on their {on}.",
@@ -38,16 +39,31 @@ def alignment_sentence(record: Mapping[str, Any]) -> str:
     return ALIGNED[name].format(on=matched_on) if name in ALIGNED else f"The models were aligned by {code(name)}."
 
 
-def parent_name(index: int, name: str) -> str:
-    """Return a parent's short name as Markdown, or its number if it was passed in memory."""
-    return code(name) if name else f"model {index + 1} (passed in memory)"
+def kept_model(record: Mapping[str, Any], names: Sequence[str]) -> tuple[str, str]:
+    """Return the parent that the result is, because nothing was better, and the predicate of a sentence on that.
+
+    Both are Markdown, and empty if there is none.
+
+    Args:
+        names: the short names of the models; empty for those that were passed in memory.
+    """
+    kept = kept_parent(record)
+    if kept is None:
+        return "", ""
+    parent = code(names[kept]) if names[kept] else f"model {kept + 1} (passed in memory)"
+    if not kept:
+        return parent, f"computes what {parent} computes"
+    if keeps_function(record, kept):
+        return parent, f"is {parent} in the basis of the anchor"
+    parent = f"what {parent} became in the shape of the anchor"
+    return parent, f"is {parent}"
 
 
-def merge_sentences(record: Mapping[str, Any], parent: str | None) -> str:
+def merge_sentences(record: Mapping[str, Any], parent: str) -> str:
     """Return sentences on the merge: on trained weights, also on what they started from and on whether that gained.
 
     Args:
-        parent: the parent that the result is, because nothing was better; None if there is none.
+        parent: the parent that the result is, because nothing was better; empty if there is none.
     """
     name = record["merge"]
     sentence = MERGED.get(name, f"The aligned models were merged by {code(name)}.")
@@ -67,7 +83,7 @@ def merge_sentences(record: Mapping[str, Any], parent: str | None) -> str:
     if history["steps"]:
         sentence = f"{sentence} That gained nothing, so the result is {'the ' if fitted else ''}{start}."
     else:
-        subject, verb = (f"The {start}", "are") if fitted else (start, "is")
+        subject, verb = (f"The {start}", "are") if fitted else (f"{start[:1].upper()}{start[1:]}", "is")
         sentence = f"{fit}{subject} did best on held-out samples and {verb} the result. Nothing was trained."
     if growth_is_unused(record):
         sentence += " The hidden units and heads that were added do nothing."

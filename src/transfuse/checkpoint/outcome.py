@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from transfuse.base.counted import counted
+from transfuse.config.literals import ALIGNMENTS
 
 PARENT = re.compile(r"model (\d+)")  # as a start of the training
 PARENTS = "the mean of the parents"
@@ -15,6 +16,13 @@ def kept_parent(record: Mapping[str, Any]) -> int | None:
     history = record.get("learned_weights", {"best": 1})
     found = None if history["best"] else PARENT.fullmatch(history.get("start", ""))
     return None if found is None else int(found[1]) - 1
+
+
+def keeps_function(record: Mapping[str, Any], index: int) -> bool:
+    """Return whether a model still computed what it did, once it had the basis and the shape of the anchor."""
+    name = record["models"][index]["path"] or f"model {index + 1}"
+    gave_up = any(line.startswith(f"{name}: has ") and "gives up" in line for line in record.get("depths", ()))
+    return not gave_up and (not index or ALIGNMENTS.get(record["options"]["align"], False))
 
 
 def reference(record: Mapping[str, Any]) -> str:
