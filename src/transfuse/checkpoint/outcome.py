@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from transfuse.base.counted import counted
-from transfuse.config.literals import ALIGNMENTS
+from transfuse.config.literals import ALIGNMENTS, KEEP_WEIGHT
 
 PARENT = re.compile(r"model (\d+)")  # as a start of the training
 PARENTS = "the mean of the parents"
@@ -30,7 +30,9 @@ def reference(record: Mapping[str, Any]) -> str:
     if "carried" not in record:
         return PARENTS
     keeps = record["kept_samples"] and record["options"]["head"] == "fused"  # a new head says nothing of the new base
-    return "the tuned model" + (", plus that above the new base on samples to keep," if keeps else "")
+    return "the tuned model" + (
+        f", plus {KEEP_WEIGHT} times that above the new base on samples to keep," if keeps else ""
+    )
 
 
 def learning_line(history: Mapping[str, Any], above: str = PARENTS) -> str:

@@ -96,6 +96,7 @@ SUMMED = ("task-arithmetic", "dare-linear")  # those whose weights count as give
 SPARSE = ("ties", "dare-linear", "dare-ties")  # methods that keep a share of the entries of task vectors
 DENSITY = 0.5  # the default of this share
 MINUTES: dict[Effort, float] = {"quick": 0.0, "normal": 5.0, "high": 30.0}  # that learning may take
+KEEP_WEIGHT = 0.3  # in carry: of the loss on samples to keep; more of it carries less, and forgets less
 PLUGINS = "transfuse.families"  # entry points: modules that register families or merge methods when imported
 EXACT = ("exact", "learned")  # alignments by exact symmetries
 LEARNING = tuple(field.name for field in fields(LearningOptions))  # options of training alone

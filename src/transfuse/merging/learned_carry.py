@@ -13,15 +13,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch
-from transfuse.config.literals import LearningOptions
+from transfuse.config.literals import KEEP_WEIGHT, LearningOptions
 from transfuse.distillation.batch_order import BatchOrder
 from transfuse.distillation.streams import mean_rows
 from transfuse.distillation.teacher_weighting import same_for_all, uniform
 from transfuse.distillation.validation import BatchSplit
 from transfuse.merging.learned_weights import WeightDistillation
 from transfuse.merging.parent_means import ParentMeans
-
-KEEP_WEIGHT = 0.3  # of the loss on samples to keep; more of it carries less, and forgets less
 
 
 class CarryDistillation(WeightDistillation):
