@@ -109,6 +109,12 @@ def test_scores_bound_what_is_taken_at_once() -> None:
     assert samples_at_once(model, texts([64]), 100) < 64
 
 
+def test_processes_take_as_many_samples_at_once_as_all_have_memory_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ProcessGroup, "all_gather", lambda self, own: [own, 3])
+    model = named["LlamaForCausalLM"].build().float()
+    assert samples_at_once(model, texts([100]), 7) == 3
+
+
 def test_images_are_counted_by_their_patches() -> None:
     model = named["ViTForImageClassification"].build().float()
     size_, channels = model.config.image_size, model.config.num_channels

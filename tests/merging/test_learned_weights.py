@@ -9,6 +9,7 @@ from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 from transfuse.base import budget
 from transfuse.base.batch import IGNORED_LABEL, cast, has_targets, validation_split
+from transfuse.base.distributed import ProcessGroup
 from transfuse.checkpoint.card import model_card
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.teacher_weighting import uniform
@@ -297,6 +298,15 @@ def test_a_training_that_diverges_ends_with_the_best_weights(monkeypatch):
     assert (history.steps, history.best, len(history.excess)) == (INTERVAL, 0, 1)
     for name, values in fused.state_dict().items():
         torch.testing.assert_close(values, before[name])
+
+
+def test_processes_decide_by_the_loss_of_the_first(monkeypatch):
+    case = CASES[0]
+    loop = WeightDistillation(
+        broken(case), [case.build(1)], [1.0], validation_split(batches(case)), LearningOptions(steps=1)
+    )
+    monkeypatch.setattr(ProcessGroup, "all_gather", lambda self, own: [0.25, own])
+    assert loop.excess_loss() == 0.25
 
 
 def test_other_batches_of_a_resumed_run_begin_anew():

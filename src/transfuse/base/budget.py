@@ -15,6 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.batch import Batch, IndexedBatch, batch_size, group_by_length, is_labeled_per_sample
 from transfuse.base.counted import counted
+from transfuse.base.distributed import process_group
 from transfuse.base.memory_limit import (
     allowed_bytes,
     is_out_of_memory,
@@ -167,12 +168,16 @@ def check_sample(model: PreTrainedModel, example: Batch, gradients: bool = False
 
 
 def samples_at_once(model: PreTrainedModel, example: Batch, requested: int, gradients: bool = False) -> int:
-    """Return how many samples of the length of the one in `example` may be processed at once: `requested`, or fewer."""
+    """Return how many samples of the length of the one in `example` may be processed at once: `requested`, or fewer.
+
+    All processes of a run must call this together. They get the number of the one with the least memory, so that they
+    cut the same batches.
+    """
     longest = tokens_per_sample(model.config, example)
     count = tokens_at_once(model, longest, gradients) // longest
     if _has_token_labels(example):
         count = min(count, MAX_LOGITS // (longest * _outputs_per_token(model)))
-    return max(1, min(requested, count))
+    return min(process_group().all_gather(max(1, min(requested, count))))
 
 
 def logits_at_once(model: PreTrainedModel) -> int:

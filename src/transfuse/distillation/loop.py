@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, batch_size
+from transfuse.base.distributed import process_group
 from transfuse.config.literals import LearningOptions
 from transfuse.data.augment import augment
 from transfuse.distillation.batch_order import BatchOrder
@@ -174,8 +175,11 @@ class TrainingLoop(TrainingState, ABC):
 
     @torch.no_grad()
     def excess_loss(self) -> float:
-        """Return the validation loss of the merged model minus the mean validation loss of the parents."""
-        return self.validation.excess_loss(self.answers_fn())
+        """Return the validation loss of the merged model minus the mean validation loss of the parents.
+
+        All processes of a run get that of the first, whose rounding may differ, so that all decide alike.
+        """
+        return process_group().all_gather(self.validation.excess_loss(self.answers_fn()))[0]
 
     @property
     def _lr_patience_exhausted(self) -> bool:
