@@ -88,7 +88,7 @@ def test_blocks_that_overlap_predict_every_token_once_in_context(build, tmp_path
     tokenizer = AutoTokenizer.from_pretrained(folder, model_max_length=10**6)
     samples = load_samples(Dataset.from_dict({"text": [LONG, "number 1"]}))
     windows = in_blocks(samples, model, folder, None, DataOptions(block_size=8, stride=3))
-    batch = causal_preparer(tokenizer)(windows.inputs(range(len(windows))))
+    batch = causal_preparer(tokenizer, model.config)(windows.inputs(range(len(windows))))
     predicted = batch["labels"][batch["labels"] != IGNORED_LABEL].tolist()
     whole = tokenizer(LONG)["input_ids"]
     assert predicted == whole[1:] + tokenizer("number 1")["input_ids"][1:]

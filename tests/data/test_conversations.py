@@ -7,7 +7,7 @@ import pandas
 import pytest
 from datasets import Dataset
 from languages import gpt2, saved
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, GPT2Config
 
 from transfuse.data.conversations import as_text, conversation_column
 from transfuse.data.load import load_samples
@@ -40,7 +40,7 @@ def test_conversations_in_a_file(name, talk, tmp_path: Path, tokenizer) -> None:
     assert samples.text == name
     (given, _) = samples.inputs([0, 1])
     assert as_text(tokenizer, given) == WRITTEN
-    ids = causal_preparer(tokenizer)([given])["input_ids"][0]
+    ids = causal_preparer(tokenizer, GPT2Config())([given])["input_ids"][0]
     assert tokenizer.decode(ids) == WRITTEN
 
 
@@ -126,11 +126,11 @@ def test_the_token_that_starts_a_text_is_there_once(tokenizer) -> None:
     end = tokenizer.eos_token
     tokenizer.bos_token = end
     tokenizer.chat_template = end + TEMPLATE
-    assert text_preparer(tokenizer)([TALK])["input_ids"][0].tolist().count(tokenizer.bos_token_id) == 1
+    assert text_preparer(tokenizer, GPT2Config())([TALK])["input_ids"][0].tolist().count(tokenizer.bos_token_id) == 1
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single=f"{end} $A", special_tokens=[(end, tokenizer.bos_token_id)]
     )
-    assert text_preparer(tokenizer)([TALK])["input_ids"][0].tolist().count(tokenizer.bos_token_id) == 1
+    assert text_preparer(tokenizer, GPT2Config())([TALK])["input_ids"][0].tolist().count(tokenizer.bos_token_id) == 1
 
 
 def said(content, role="user", **others):

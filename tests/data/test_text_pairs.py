@@ -3,7 +3,7 @@
 import pytest
 from datasets import Dataset
 from languages import gpt2, saved
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, GPT2Config
 
 from transfuse.data.load import load_samples
 from transfuse.data.text_pairs import PAIR_NAMES
@@ -41,9 +41,9 @@ def test_a_pair_that_is_named() -> None:
 def test_both_texts_reach_the_model(tokenizer) -> None:
     pairs = [["one two", "three"], ["four", ""]]
     expected = tokenizer([first for first, _ in pairs], [second for _, second in pairs], padding=True)
-    prepared = text_preparer(tokenizer)(pairs)
+    prepared = text_preparer(tokenizer, GPT2Config())(pairs)
     assert prepared["input_ids"].tolist() == expected["input_ids"]
-    written = causal_preparer(tokenizer)(pairs)["input_ids"][0]
+    written = causal_preparer(tokenizer, GPT2Config())(pairs)["input_ids"][0]
     assert tokenizer.decode(written) == "one two\nthree"
 
 

@@ -7,6 +7,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import BertConfig, BertTokenizerFast, PreTrainedTokenizerFast
 
 from transfuse.base.batch import IGNORED_LABEL
+from transfuse.data.questions import question_preparer
 from transfuse.data.texts import causal_preparer, load_tokenizer, masked_preparer, text_preparer
 from transfuse.errors import CheckpointError
 
@@ -21,26 +22,26 @@ def folder(tmp_path):
     return tmp_path / "model"
 
 
-def config(words: int = len(WORDS)) -> BertConfig:
-    return BertConfig(vocab_size=words, max_position_embeddings=16)
+def config(words: int = len(WORDS), length: int = 16) -> BertConfig:
+    return BertConfig(vocab_size=words, max_position_embeddings=length)
 
 
 def test_padded_to_the_longest_and_cut(folder):
     tokenizer = load_tokenizer(folder, config())
-    batch = text_preparer(tokenizer, 16)(["w1 w2", TEXTS[0]])
+    batch = text_preparer(tokenizer, config())(["w1 w2", TEXTS[0]])
     assert batch["input_ids"].shape == batch["attention_mask"].shape == (2, 16)
     assert batch["attention_mask"].sum(1).tolist() == [4, 16]
 
 
 def test_hidden_tokens_are_the_labels_and_depend_on_the_texts_alone(folder):
     tokenizer = load_tokenizer(folder, config())
-    batch, again = (masked_preparer(tokenizer, 64)(TEXTS) for _ in range(2))
+    batch, again = (masked_preparer(tokenizer, config(length=64))(TEXTS) for _ in range(2))
     assert all((batch[name] == again[name]).all() for name in batch)
-    alone = masked_preparer(tokenizer, 64)(TEXTS[3:4])["labels"]
+    alone = masked_preparer(tokenizer, config(length=64))(TEXTS[3:4])["labels"]
     assert (batch["labels"][3, : alone.shape[1]] == alone).all()
-    later = masked_preparer(tokenizer, 64, lambda: 1)(TEXTS)
+    later = masked_preparer(tokenizer, config(length=64), lambda: 1)(TEXTS)
     assert (batch["labels"] != later["labels"]).any()
-    plain = text_preparer(tokenizer, 64)(TEXTS)
+    plain = text_preparer(tokenizer, config(length=64))(TEXTS)
     hidden = batch["labels"] != IGNORED_LABEL
     assert 0.05 < hidden.sum() / plain["attention_mask"].sum() < 0.3
     assert (batch["labels"][hidden] == plain["input_ids"][hidden]).all()
@@ -49,16 +50,25 @@ def test_hidden_tokens_are_the_labels_and_depend_on_the_texts_alone(folder):
 
 
 def test_of_every_text_with_a_word_one_is_hidden(folder):
-    batch = masked_preparer(load_tokenizer(folder, config()), 16)(["w1", "w2 w3", ""])
+    batch = masked_preparer(load_tokenizer(folder, config()), config())(["w1", "w2 w3", ""])
     assert (batch["labels"] != IGNORED_LABEL).any(1).tolist() == [True, True, False]
 
 
 def test_no_tokenizer_or_that_of_another_model(folder, tmp_path):
     with pytest.raises(CheckpointError, match="has no tokenizer"):
         load_tokenizer(tmp_path / "nowhere", config())
-    prepare = text_preparer(load_tokenizer(folder, config(7)), None, 7)
+    prepare = text_preparer(load_tokenizer(folder, config(7)), config(7))
     with pytest.raises(CheckpointError, match="the model has 7 embeddings"):
         prepare([" ".join(WORDS[5:])])
+
+
+@pytest.mark.parametrize(("types", "expected"), [(2, True), (1, False), (0, False)])
+def test_types_of_tokens_go_to_models_that_have_embeddings_of_them(types, expected, folder):
+    tokenizer = load_tokenizer(folder, config())
+    sizes = BertConfig(vocab_size=len(WORDS), type_vocab_size=types)
+    assert ("token_type_ids" in text_preparer(tokenizer, sizes)([["w1", "w2"]])) is expected
+    asked = [{"question": "w1", "context": "w2 w3"}]
+    assert ("token_type_ids" in question_preparer(tokenizer, sizes)(asked)) is expected
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -67,7 +77,7 @@ def test_nothing_depends_on_what_stands_beside_a_text(folder, side, preparer):
     """Neither what is hidden of it, nor what is shown instead, nor its positions."""
     tokenizer = load_tokenizer(folder, config())
     tokenizer.padding_side = side
-    prepare = preparer(tokenizer, 64)
+    prepare = preparer(tokenizer, config(length=64))
     alone, both = prepare(TEXTS[:1]), prepare([TEXTS[0], TEXTS[-1]])
     width = alone["input_ids"].shape[1]
     assert both["input_ids"].shape[1] > width
@@ -78,7 +88,7 @@ def test_nothing_depends_on_what_stands_beside_a_text(folder, side, preparer):
 
 def test_an_empty_text_is_padding_whatever_stands_beside_it(folder):
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain_words(), pad_token="[PAD]", unk_token="[UNK]")
-    prepare = text_preparer(tokenizer, 16)
+    prepare = text_preparer(tokenizer, config())
     assert prepare(["", "w1"])["attention_mask"].tolist() == [[0], [1]]
     alone = prepare([""])
     assert (alone["input_ids"].tolist(), alone["attention_mask"].tolist()) == ([[0]], [[0]])

@@ -4,11 +4,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import LLAMA
+from cases import GPT2, LLAMA
 from kinds import SENTENCES, WORDS, bert, text, tokenizer
 from languages import llama, saved
 from torch.nn.functional import cross_entropy
-from transformers import BertLMHeadModel, LlamaConfig, LlamaForSequenceClassification, LlamaModel, PreTrainedModel
+from transformers import (
+    BertLMHeadModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForSequenceClassification,
+    LlamaModel,
+    PreTrainedModel,
+)
 
 import transfuse
 from transfuse.base.progress import silent
@@ -63,7 +71,21 @@ def test_a_tokenizer_without_padding(build: type[PreTrainedModel], tmp_path: Pat
 def test_where_padding_is_read_the_tokenizer_is_named(tmp_path: Path) -> None:
     folder = saved(tmp_path / "a", llama, 1, pad=None)
     with pytest.raises(ConfigError, match="/a: its tokenizer has no padding token; set pad_token in tokenizer_config"):
-        text_preparer(load_tokenizer(folder, LlamaConfig()))
+        text_preparer(load_tokenizer(folder, LlamaConfig()), LlamaConfig())
+
+
+def test_a_decoder_with_the_tokenizer_of_an_encoder_reads_no_types_of_tokens(tmp_path: Path) -> None:
+    """GPT-2 would add the embeddings of these types, as if they were tokens."""
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(**{**GPT2, "vocab_size": len(WORDS), "n_positions": 24})).eval()
+    torch.nn.init.normal_(model.transformer.wte.weight)
+    model.save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    ids = tokenizer()(TEXTS[0], return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        expected = float(model(ids, labels=ids).loss)
+    (entry,) = transfuse.evaluate(tmp_path, TEXTS[:1]).records()
+    assert entry["loss"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_bidirectional_model_is_no_causal_one(tmp_path: Path) -> None:

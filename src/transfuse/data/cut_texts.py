@@ -12,7 +12,7 @@ from transfuse.data.image_texts import ImageTextProcessor, first_text
 from transfuse.data.processors import model_processor
 from transfuse.data.samples import Prepare, Samples
 from transfuse.data.tasks import PAIRS, QUESTION_ANSWERING, task
-from transfuse.data.texts import max_tokens, text_preparer
+from transfuse.data.texts import text_preparer
 
 TEXTS_AT_ONCE = 1000  # texts that are tokenized together
 INPUTS = ("input", "text", "words", "question", "context", "source", "target")  # parts that are read
@@ -82,8 +82,7 @@ def warn_of_cuts(
     prepare: Prepare
     if model_task is PAIRS:
         texts = processor.texts if isinstance(processor, ImageTextProcessor) else processor.tokenizer
-        language = model.config.text_config
-        prepare = text_preparer(CountingTokenizer(texts, cuts), max_tokens(language), language.vocab_size)
+        prepare = text_preparer(CountingTokenizer(texts, cuts), model.config.text_config)
     else:
         prepare = model_task.preparer(CountingTokenizer(processor, cuts), model.config)
     for start in range(0, len(read), TEXTS_AT_ONCE):

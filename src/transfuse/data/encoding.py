@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from transformers import BatchEncoding, PreTrainedConfig
 
-from transfuse.data.texts import check_ids, max_tokens, require_padding, tokenized
+from transfuse.data.texts import check_ids, require_padding, tokenized
 from transfuse.errors import ConfigError
 
 
@@ -21,7 +21,7 @@ def encode(tokenizer: Any, config: PreTrainedConfig, *texts: Any, **settings: An
         CheckpointError: the texts cannot be tokenized, or a token id exceeds the model's vocabulary.
     """
     require_padding(tokenizer)
-    encoding = tokenized(tokenizer, max_tokens(config), *texts, **settings)
+    encoding = tokenized(tokenizer, config, *texts, **settings)
     encoding["input_ids"] = encoding["input_ids"].to(torch.long)
     for_decoder = getattr(config, "decoder_vocab_size", None) if "text_target" in settings else None
     check_ids(encoding["input_ids"], for_decoder or config.vocab_size)

@@ -12,7 +12,7 @@ from transfuse.data.columns import is_string
 from transfuse.data.images import image_preparer, load_processor
 from transfuse.data.parts import find_column, list_of, with_parts
 from transfuse.data.samples import Prepare, Samples
-from transfuse.data.texts import load_tokenizer, max_tokens, text_preparer
+from transfuse.data.texts import load_tokenizer, text_preparer
 from transfuse.errors import DataError
 
 TEXT_NAMES = ("text", "caption", "captions", "sentence", "sentences", "description", "title", "prompt", "alt_text")
@@ -57,9 +57,9 @@ def pair_preparer(processor: Any, config: PreTrainedConfig, *epoch: Any) -> Prep
     """
     both = isinstance(processor, ImageTextProcessor)
     images, texts = (processor.images, processor.texts) if both else (processor.image_processor, processor.tokenizer)
-    vision, language = config.vision_config, config.text_config
+    vision = config.vision_config
     prepare_images = image_preparer(images, vision.num_channels, vision.image_size)
-    prepare_texts = text_preparer(texts, max_tokens(language), language.vocab_size)
+    prepare_texts = text_preparer(texts, config.text_config)
 
     def prepare(rows: list[Any]) -> Mapping[str, Tensor]:
         pixels = prepare_images([row["image"] for row in rows])

@@ -10,7 +10,7 @@ from transfuse.data.columns import is_string
 from transfuse.data.encoding import require_offsets
 from transfuse.data.parts import find_column, label_part, require_values, with_parts
 from transfuse.data.samples import Prepare, Samples
-from transfuse.data.texts import max_tokens, text_preparer
+from transfuse.data.texts import text_preparer
 from transfuse.data.windows import Windows, encode_windows
 from transfuse.errors import DataError, NoLabelsError
 
@@ -51,7 +51,7 @@ def question_preparer(tokenizer: Any, config: PreTrainedConfig, *epoch: Any) -> 
     and the last token of each answer, and a context that is too long is read in the window that has the answer. The
     label of a question without an answer is the class token.
     """
-    prepare_texts = text_preparer(tokenizer, max_tokens(config), config.vocab_size)
+    prepare_texts = text_preparer(tokenizer, config)
 
     def prepare(rows: list[Any]) -> dict[str, Tensor]:
         if not isinstance(rows[0], dict):

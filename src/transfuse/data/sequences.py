@@ -18,7 +18,7 @@ from transfuse.data.encoding import encode
 from transfuse.data.messages import holds_messages
 from transfuse.data.parts import find_column, label_part, require_values, with_parts
 from transfuse.data.samples import Prepare, Samples
-from transfuse.data.texts import max_tokens, text_preparer
+from transfuse.data.texts import text_preparer
 from transfuse.errors import NoLabelsError
 
 TRANSLATION = "translation"  # column of dicts from a language to a text
@@ -86,7 +86,7 @@ def sequence_preparer(tokenizer: Any, config: PreTrainedConfig, *epoch: Any) -> 
     If the rows have targets, these are the decoder's, with `labels` [batch, token]; otherwise the decoder gets the same
     text as the encoder.
     """
-    prepare_texts = text_preparer(tokenizer, max_tokens(config), config.vocab_size)
+    prepare_texts = text_preparer(tokenizer, config)
 
     def prepare(rows: list[Any]) -> Mapping[str, Tensor]:
         has_parts = isinstance(rows[0], dict)

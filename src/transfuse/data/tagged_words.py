@@ -23,7 +23,7 @@ from transfuse.data.parts import (
     with_parts,
 )
 from transfuse.data.samples import Prepare, Samples
-from transfuse.data.texts import max_tokens, text_preparer
+from transfuse.data.texts import text_preparer
 from transfuse.errors import DataError, NoLabelsError
 
 WORD_NAMES = ("tokens", "words", "text", "sentence")
@@ -57,7 +57,7 @@ def word_preparer(tokenizer: Any, config: PreTrainedConfig, *epoch: Any) -> Prep
     If the rows have tags, `labels` [batch, token] has the class of the first token of each word, and `IGNORED_LABEL`
     elsewhere.
     """
-    prepare_texts = text_preparer(tokenizer, max_tokens(config), config.vocab_size)
+    prepare_texts = text_preparer(tokenizer, config)
 
     def prepare(rows: list[Any]) -> dict[str, Tensor]:
         if not isinstance(rows[0], dict):

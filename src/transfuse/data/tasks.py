@@ -17,14 +17,7 @@ from transfuse.data.questions import question_preparer, with_answers, with_quest
 from transfuse.data.samples import Prepare, Samples
 from transfuse.data.sequences import sequence_preparer, with_sources, with_targets
 from transfuse.data.tagged_words import with_tags, with_words, word_preparer
-from transfuse.data.texts import (
-    causal_preparer,
-    load_tokenizer,
-    masked_preparer,
-    max_tokens,
-    text_preparer,
-    with_padding,
-)
+from transfuse.data.texts import causal_preparer, load_tokenizer, masked_preparer, text_preparer, with_padding
 from transfuse.errors import NoLabelsError, SpecError
 
 
@@ -82,7 +75,7 @@ def _texts(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = 
     vocabulary gets the tokenizer's, or else its end-of-text token.
     """
     tokenizer = with_padding(tokenizer)
-    tokenize = text_preparer(tokenizer, max_tokens(config), config.vocab_size)
+    tokenize = text_preparer(tokenizer, config)
     if config.pad_token_id is None or not 0 <= config.pad_token_id < config.vocab_size:
         config.pad_token_id = tokenizer.pad_token_id
     padding = config.pad_token_id
@@ -110,17 +103,17 @@ def check_causal(config: PreTrainedConfig) -> None:
 
 
 def _masked_texts(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
-    return masked_preparer(tokenizer, max_tokens(config), epoch, config.vocab_size)
+    return masked_preparer(tokenizer, config, epoch)
 
 
 def _next_tokens(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
     check_causal(config)
-    return causal_preparer(tokenizer, max_tokens(config), config.vocab_size)
+    return causal_preparer(tokenizer, config)
 
 
 def _next_tokens_and_bytes(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
     check_causal(config)
-    return causal_preparer(tokenizer, max_tokens(config), config.vocab_size, with_bytes=True)
+    return causal_preparer(tokenizer, config, with_bytes=True)
 
 
 def _no_labels(samples: Samples) -> Samples:

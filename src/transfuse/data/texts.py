@@ -80,87 +80,81 @@ def with_padding(tokenizer: Any) -> Any:
     return tokenizer
 
 
-def tokenized(tokenizer: Any, length: int | None, *texts: Any, **settings: Any) -> BatchEncoding:
-    """Return the encoding of a batch, padded at the end and cut to a number of tokens.
+def tokenized(tokenizer: Any, config: PreTrainedConfig, *texts: Any, **settings: Any) -> BatchEncoding:
+    """Return the encoding of a batch, padded at the end and cut to what the model takes.
+
+    Models without embeddings of two types of tokens get no `token_type_ids`, which GPT-2 would take for tokens.
 
     Args:
-        length: largest number of tokens that the model takes; None: no limit.
         texts: the texts, and those that follow them if they are pairs.
         settings: further arguments of the tokenizer.
 
     Raises:
         CheckpointError: the texts cannot be tokenized.
     """
-    limit = int(min(length or MAX_LENGTH, tokenizer.model_max_length, MAX_LENGTH))
+    limit = int(min(max_tokens(config) or MAX_LENGTH, tokenizer.model_max_length, MAX_LENGTH))
     defaults = {"padding": True, "padding_side": "right", "truncation": True, "max_length": limit}
     try:
         encoding: BatchEncoding = tokenizer(*texts, return_tensors="pt", **(defaults | settings))
     except Exception as error:  # settings in a tokenizer's files can cause any error
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"the tokenizer cannot prepare texts: {reason}") from error
+    if (getattr(config, "type_vocab_size", None) or 0) < 2:
+        encoding.pop("token_type_ids", None)
     return encoding
 
 
-def check_ids(ids: Int[Tensor, "text token"], vocab_size: int | None) -> None:
+def check_ids(ids: Int[Tensor, "text token"], vocab_size: int) -> None:
     """Raise `CheckpointError` if a token id exceeds the number of tokens in the model's vocabulary."""
     largest = int(ids.max()) if ids.numel() else 0
-    if vocab_size is not None and largest >= vocab_size:
+    if largest >= vocab_size:
         raise CheckpointError(
             f"the tokenizer gives token {largest}, but the model has {counted(vocab_size, 'embedding')}; use the"
             " tokenizer that the model was trained with"
         )
 
 
-def text_preparer(tokenizer: Any, length: int | None = None, vocab_size: int | None = None) -> TextPreparer:
+def text_preparer(tokenizer: Any, config: PreTrainedConfig) -> TextPreparer:
     """Return a function from texts, pairs or conversations to `input_ids` and `attention_mask` [batch, token].
 
-    Texts are padded at the end. Padding at the start would move the positions of the tokens.
-
-    Args:
-        length: largest number of tokens that the model takes; longer texts are truncated.
-        vocab_size: number of tokens in the model's vocabulary.
+    Texts are padded at the end. Padding at the start would move the positions of the tokens. Longer texts than the
+    model takes are truncated.
 
     Raises:
         ConfigError: the tokenizer has no padding token.
-        CheckpointError: when the function is called, if texts cannot be tokenized or a token id exceeds `vocab_size`.
+        CheckpointError: when the function is called, if texts cannot be tokenized or a token id exceeds the model's
+            vocabulary.
     """
     require_padding(tokenizer)
 
     def prepare(texts: list[Any]) -> dict[str, Tensor]:
         pairs = bool(texts) and is_pair(texts[0])
         parts = zip(*texts, strict=True) if pairs else ([as_text(tokenizer, text) for text in texts],)
-        batch = dict(tokenized(tokenizer, length, *map(list, parts)))
+        batch = dict(tokenized(tokenizer, config, *map(list, parts)))
         if not batch["input_ids"].numel():  # empty texts are all padding, as they are beside longer ones
             padding = torch.full((len(texts), 1), tokenizer.pad_token_id)
             batch = {name: padding if name == "input_ids" else torch.zeros_like(padding) for name in batch}
-        check_ids(batch["input_ids"], vocab_size)
+        check_ids(batch["input_ids"], config.vocab_size)
         return batch
 
     return prepare
 
 
-def masked_preparer(
-    tokenizer: Any,
-    length: int | None = None,
-    epoch: Callable[[], int] = lambda: 0,
-    vocab_size: int | None = None,
-) -> TextPreparer:
+def masked_preparer(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = lambda: 0) -> TextPreparer:
     """Return a function that masks tokens as in BERT's training and adds `labels` [batch, token].
 
     Labels are the original ids of masked tokens, `IGNORED_LABEL` elsewhere. The mask of a text depends on the text and
     the epoch only, so that all models predict the same tokens in any batches.
 
     Args:
-        length: largest number of tokens that the model takes; longer texts are truncated.
         epoch: returns the current epoch of training; each epoch masks other tokens.
-        vocab_size: number of tokens in the model's vocabulary.
 
     Raises:
         ConfigError: the tokenizer has no mask token, or no padding token.
     """
     if tokenizer.mask_token is None:
         raise ConfigError("a masked-language model needs a tokenizer with a mask token; this one has none")
-    tokenize = text_preparer(tokenizer, length, vocab_size)
+    tokenize = text_preparer(tokenizer, config)
     special = torch.tensor(tokenizer.all_special_ids)
 
     def mask_row(text: str, row: Int[Tensor, " token"], count: int) -> tuple[Tensor, Tensor]:
@@ -181,13 +175,11 @@ def masked_preparer(
     return prepare
 
 
-def causal_preparer(
-    tokenizer: Any, length: int | None = None, vocab_size: int | None = None, with_bytes: bool = False
-) -> TextPreparer:
+def causal_preparer(tokenizer: Any, config: PreTrainedConfig, with_bytes: bool = False) -> TextPreparer:
     """Return a function that adds `labels` [batch, token]: the next token, or `IGNORED_LABEL` at the end of a text.
 
     The tokens of a context have no label. A tokenizer without a padding token pads with its end-of-text token; a causal
-    model sees no padding at the end. Other arguments are those of `text_preparer`.
+    model sees no padding at the end.
 
     Args:
         with_bytes: whether to add `labels_bytes` [batch, token], the bytes of text that each label stands for, or
@@ -195,7 +187,7 @@ def causal_preparer(
     """
     with_bytes = with_bytes and knows_places(tokenizer)
     tokenizer = with_padding(tokenizer)
-    tokenize = text_preparer(tokenizer, length, vocab_size)
+    tokenize = text_preparer(tokenizer, config)
     special = special_ids(tokenizer)
 
     def prepare(texts: list[Any]) -> dict[str, Tensor]:
