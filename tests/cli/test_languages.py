@@ -200,13 +200,18 @@ def test_named_columns(tmp_path: Path, run: Run) -> None:
     assert tuned.status == 0, tuned
 
 
-def test_classifiers_get_the_padding_token_of_their_tokenizer(tmp_path: Path, texts: Path, run: Run) -> None:
-    """No configuration has one, and parents are measured with the fused model."""
+@pytest.mark.parametrize("options", [(), ("--merge", "mean", "--match-on", "weights")])
+def test_classifiers_get_the_padding_token_of_their_tokenizer(
+    options: tuple[str, ...], tmp_path: Path, texts: Path, run: Run
+) -> None:
+    """No configuration has one, and parents are measured with the fused model, which may be made without samples."""
 
     def classifier(words: int) -> GPT2ForSequenceClassification:
         return GPT2ForSequenceClassification(GPT2Config(**{**GPT2, "vocab_size": words, "pad_token_id": None}))
 
     a, b = (saved(tmp_path / str(seed), classifier, seed) for seed in (1, 2))
-    ran = run("fuse", a, b, "-o", tmp_path / "out", "--data", texts)
+    ran = run("fuse", a, b, "-o", tmp_path / "out", "--data", texts, *options)
     assert ran.status == 0, ran.err
     assert "nats from the parents" in ran.out
+    line = run("path", a, b, "--data", texts, "--points", 3, *options[2:])
+    assert line.status == 0, line.err

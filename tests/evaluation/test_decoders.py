@@ -1,5 +1,6 @@
 """Decoders: a classifier reads the last token before the padding, and a language model sees no token it predicts."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from transformers import (
     BertLMHeadModel,
     GPT2Config,
+    GPT2ForSequenceClassification,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForSequenceClassification,
@@ -99,3 +101,42 @@ def test_a_bidirectional_model_is_no_causal_one(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=told):
         generated_samples([model], tokenizer(), budget, 0, silent)
     assert transfuse.evaluate(causal, TEXTS).records()[0]["perplexity"] > 1
+
+
+@pytest.fixture
+def decoders(tmp_path: Path) -> Callable[..., list[Path]]:
+    """Save two classifiers that pad with the given tokens, with one tokenizer, which pads with token 0."""
+
+    def saved_with(*paddings: int | None) -> list[Path]:
+        for seed, padding in enumerate(paddings):
+            torch.manual_seed(seed)
+            config = GPT2Config(**{**GPT2, "vocab_size": len(WORDS), "n_positions": 24, "num_labels": 3})
+            config.pad_token_id = padding
+            GPT2ForSequenceClassification(config).save_pretrained(tmp_path / str(seed))
+            tokenizer().save_pretrained(tmp_path / str(seed))
+        return [tmp_path / str(seed) for seed in range(len(paddings))]
+
+    return saved_with
+
+
+def test_decoders_without_a_padding_token_are_compared_and_teach(decoders: Callable[..., list[Path]]) -> None:
+    """They read the padding of the first one, which takes the tokenizer's."""
+
+    def agreement(*paddings: int | None) -> float:
+        return float(transfuse.evaluate(decoders(*paddings), TEXTS).records()[0]["agreement_with"][0]["agreement"])
+
+    def losses(*paddings: int | None) -> list[tuple[int, float]]:
+        student, teacher = decoders(*paddings)
+        trained = transfuse.finetune(student, ROWS, teachers=[teacher], distill=1.0, epochs=1)
+        return list(trained.record["losses"])
+
+    assert agreement(None, None) == agreement(-1, -1) == agreement(0, 0)
+    assert losses(None, None) == losses(0, 0)
+
+
+def test_decoders_that_pad_with_other_tokens_are_not_compared(decoders: Callable[..., list[Path]]) -> None:
+    models = decoders(0, 5)
+    with pytest.raises(ConfigError, match="pad_token_id is 0 in one model and 5 in another that reads its texts; if"):
+        transfuse.evaluate(models, TEXTS)
+    with pytest.raises(ConfigError, match="pad_token_id is 0 in one model and 5 in another"):
+        transfuse.finetune(models[0], ROWS, teachers=models[1:], distill=1.0, epochs=1)

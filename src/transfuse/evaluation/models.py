@@ -34,6 +34,7 @@ from transfuse.network.class_order import predicting_in_order, warn_of_order
 from transfuse.network.model import converted
 from transfuse.network.precision import as_dtype
 from transfuse.network.registry import load_families
+from transfuse.network.token_ids import copy_padding_token
 
 
 @own_torch_settings()
@@ -143,6 +144,7 @@ def _agreement(
         name = subject.name
         other = ready(subject.source)
         if has_head:
+            copy_padding_token(first, [other])
             if all(isinstance(each.prepared_by, str | Path) for each in (compared, subject)):
                 _check_same_processors((compared, first), (subject, other), samples.task)
             warn_of_order(first.config, other, name, progress, compared.name)

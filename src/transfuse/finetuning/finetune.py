@@ -59,6 +59,7 @@ from transfuse.finetuning.trainer import (
 from transfuse.network.class_order import order_logits, warn_of_order
 from transfuse.network.output_losses import output_loss
 from transfuse.network.precision import stored_as
+from transfuse.network.token_ids import copy_padding_token
 
 MAX_EAGER_TOKENS = 512  # with longer samples, eager attention takes too much memory
 IS_MAIN_PROCESS = os.environ.get("RANK", "0") == "0"  # only this process writes
@@ -133,6 +134,7 @@ def finetune(
         if checkpoints:
             start_run(checkpoints, run)
         dataset = TrainingDataset(samples, prepare, chosen)
+        copy_padding_token(student, loaded[1:])
         try:
             trained, state = _train(student, loaded[1:], dataset, progress, checkpoints, saved)
         except NotFiniteError as error:

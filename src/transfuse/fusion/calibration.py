@@ -29,6 +29,7 @@ from transfuse.data.tasks import SEQUENCE_TO_SEQUENCE, with_model_ids
 from transfuse.distillation.validation import split_with_answers
 from transfuse.errors import ConfigError, NoLabelsError
 from transfuse.network.model import Network
+from transfuse.network.token_ids import copy_padding_token
 
 
 def opened(data: Any, options: Options) -> Any:
@@ -127,21 +128,14 @@ def _batches(
     """
     max_loss = options.flow.max_loss
     drawn = samples.shuffled(options.seed, count if max_loss is None else None)
-    batches = prepare(drawn, networks[0].model, anchor, options, processor)
-    copy_padding_token(networks)  # which the anchor may have got from its tokenizer
+    model, *others = [network.model for network in networks]
+    batches = prepare(drawn, model, anchor, options, processor)
+    copy_padding_token(model, others)
     if max_loss is not None:
-        return low_loss_samples([network.model for network in networks], batches, max_loss, count)
+        return low_loss_samples([model, *others], batches, max_loss, count)
     read_once = samples.image is not None and options.merging(True) == "mean" and options.align != "learned"
     too_large = len(batches) * batch_bytes(batches[0]) > cache_bytes("prepared samples")
-    return batches if read_once and too_large else sample_budget(options).first(batches, networks[0].model)
-
-
-def copy_padding_token(networks: Sequence[Network]) -> None:
-    """Copy the anchor's padding token to sources without one, since decoders that classify need it."""
-    pad = getattr(networks[0].model.config, "pad_token_id", None)
-    for network in networks[1:] if pad is not None else ():
-        if getattr(network.model.config, "pad_token_id", None) is None:
-            network.model.config.pad_token_id = pad
+    return batches if read_once and too_large else sample_budget(options).first(batches, model)
 
 
 def resolve_match_on(options: Options, data: Any) -> MatchOn:

@@ -16,12 +16,12 @@ from transfuse.network.model import Network
 from transfuse.network.output_losses import CLASSIFIERS, problem_type
 from transfuse.network.space import Space
 from transfuse.network.spec import Spec
-from transfuse.network.token_ids import POSITIONS_AFTER_PADDING
+from transfuse.network.token_ids import POSITIONS_AFTER_PADDING, SAME_PADDING
 
 OTHER = "the other model"
 TOKEN_ADVICE = {  # by the last name of a field's path
     "eos_token_id": "if both end texts with the same token, set it to that token's number in both",
-    "pad_token_id": "if both pad texts with the same token, set it to that token's number in both",
+    "pad_token_id": SAME_PADDING,
 }
 SHIFTED = "positions are counted from this number, so rows of their table are shifted and cannot be fused"
 REASONS = {

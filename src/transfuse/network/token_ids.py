@@ -1,6 +1,11 @@
 """The token IDs in config.json that models read, and so change what they compute."""
 
 import re
+from collections.abc import Iterable
+
+from transformers import PreTrainedModel
+
+from transfuse.errors import ConfigError
 
 TOKEN_IDS = re.compile(r"\w+_token_(id|index)")  # read by generation, by tokenizers and by the models below
 # Positions are counted from the ID of the padding token.
@@ -37,6 +42,7 @@ LAST_TOKEN_CLASSIFIERS = (  # model types whose classifier reads the last token 
     "qwen3_5_text",
 )
 CLASSIFIER = "ForSequenceClassification"
+SAME_PADDING = "if both pad texts with the same token, set it to that token's number in both"
 
 
 def reads_token_id(name: str, model_type: str, architecture: str | None) -> bool:
@@ -48,3 +54,23 @@ def reads_token_id(name: str, model_type: str, architecture: str | None) -> bool
     is_classifier = architecture is None or CLASSIFIER in architecture
     reads_padding = model_type in LAST_TOKEN_CLASSIFIERS and is_classifier
     return name in TOKEN_IDS_READ.get(model_type, ("pad_token_id",) if reads_padding else ())
+
+
+def copy_padding_token(model: PreTrainedModel, others: Iterable[PreTrainedModel]) -> None:
+    """Copy the padding token of a model to others without one that read its batches.
+
+    Args:
+        model: the model that the batches are prepared for, which may have got the token from its tokenizer.
+
+    Raises:
+        ConfigError: a decoder that classifies pads with another token, so it would take this padding for text.
+    """
+    pad = getattr(model.config, "pad_token_id", None)
+    for other in others if pad is not None else ():
+        own = getattr(other.config, "pad_token_id", None)
+        if own is None or own < 0:
+            other.config.pad_token_id = pad
+        elif own != pad and other.config.model_type in LAST_TOKEN_CLASSIFIERS and CLASSIFIER in type(other).__name__:
+            raise ConfigError(
+                f"pad_token_id is {pad} in one model and {own} in another that reads its texts; {SAME_PADDING}"
+            )

@@ -30,6 +30,7 @@ from transfuse.fusion.matched import Matched
 from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.merging.mean import mean
 from transfuse.network.model import Network, with_tensors
+from transfuse.network.token_ids import copy_padding_token
 from transfuse.report.facts import GENERATED_TEXTS, Measurement, Role, Row
 from transfuse.report.names import IN_MEMORY, parent_name
 
@@ -108,6 +109,7 @@ def _subjects(
     """Return the name and role of each model, with a function that predicts."""
     anchor = matched.networks[0].model
     fused = copy.deepcopy(fused).to(anchor.device, anchor.dtype)
+    copy_padding_token(anchor, [*parents, fused])
     subjects: list[tuple[str, Role, PredictFn]] = [
         (name, "parent", partial(predictor.predict, [model], batches))
         for name, model in zip(parent_names(matched), parents, strict=True)

@@ -29,6 +29,7 @@ from transfuse.network.class_order import warn_of_order
 from transfuse.network.families import FAMILIES, declare
 from transfuse.network.model import Network
 from transfuse.network.registry import load_families
+from transfuse.network.token_ids import copy_padding_token
 
 
 def check_checkpoints(
@@ -129,5 +130,6 @@ def load_for_measurement(
     networks = checked_networks(with_anchor_form(loaded, models, options), models, options)
     warned_of_processors(models, loaded[0], options, progress, data=calibration)
     batches = list(samples.batches(loaded[0], models[0], options, progress=progress))
+    copy_padding_token(loaded[0], [network.model for network in networks])
     context = calibrate(networks, models[0], calibration, options, progress=progress)
     return Loaded(networks, borrowed_by_sources(loaded, options), batches, context, samples)
