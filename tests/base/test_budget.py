@@ -69,6 +69,14 @@ def test_padding_in_front_stays() -> None:
     assert [piece["input_ids"].shape for _, piece in group_by_length(batch, 100)] == [(2, 6)]
 
 
+def test_labels_of_as_many_classes_as_tokens_are_not_cut() -> None:
+    mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]])
+    classes = torch.eye(4)[:2]
+    (short, part), _ = group_by_length({"input_ids": mask, "attention_mask": mask, "labels": classes}, 4)
+    assert part["input_ids"].shape == (1, 2)
+    assert torch.equal(part["labels"], classes[short])
+
+
 @pytest.mark.parametrize("room", [1, 2000, 2**30])
 def test_what_is_measured_does_not_depend_on_the_room(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = named["LlamaForCausalLM"].build().float(), texts([9, 3, 12, 4, 2])

@@ -118,7 +118,8 @@ def group_by_length(batch: Batch, tokens: int) -> Iterator[IndexedBatch]:
     """
     mask = batch["attention_mask"]
     of_decoder = {name for name in batch if name.startswith("decoder_")} if "decoder_attention_mask" in batch else set()
-    uncut = of_decoder | {"labels"} if of_decoder else set()  # these have a length of their own
+    labels_by_token = not of_decoder and not is_labeled_per_sample(batch)
+    uncut = of_decoder if labels_by_token else of_decoder | {"labels"}  # these have a length of their own
     positions = torch.arange(1, mask.shape[1] + 1, device=mask.device)
     lengths = (mask * positions).amax(1).clamp_min(1).cpu()
     order = lengths.argsort(stable=True)
