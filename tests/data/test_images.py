@@ -1,9 +1,13 @@
 """Images of any kind, as a model takes them."""
 
+import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas  # type: ignore[import-untyped]
+import PIL.ExifTags
 import PIL.Image
 import pytest
 import torch
@@ -67,6 +71,40 @@ def test_a_checkpoint_without_an_image_processor_is_refused(tmp_path: Path) -> N
     with pytest.raises(CheckpointError) as caught:
         load_processor(tmp_path, ViTConfig(image_size=8))
     assert f"{tmp_path}: no preprocessor_config.json, so it is unknown" in one_line(caught)
+
+
+def opened(format: str, **settings: Any) -> PIL.Image.Image:
+    """An image of 6 x 4 pixels of noise that was opened from encoded bytes."""
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 255, (4, 6, 3)).astype(np.uint8)
+    PIL.Image.fromarray(pixels).save(buffer, format, **settings)
+    return PIL.Image.open(buffer)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "WEBP", "PNG"])
+def test_images_in_memory_keep_their_pixels(format: str) -> None:
+    expected = np.asarray(opened(format, quality=95))
+    rows = [{"image": opened(format, quality=95)}]
+    for data in ([opened(format, quality=95)], rows, pandas.DataFrame(rows)):
+        (found,) = load_samples(data).inputs([0])
+        assert np.array_equal(np.asarray(found), expected)
+
+
+def test_images_in_memory_are_turned_as_those_of_files_are(tmp_path: Path) -> None:
+    exif = PIL.Image.Exif()
+    exif[PIL.ExifTags.Base.Orientation] = 6  # turned by a quarter
+    image = opened("JPEG", exif=exif)
+    image.save(tmp_path / "turned.jpg", exif=exif)
+    for data in (tmp_path, [opened("JPEG", exif=exif)]):
+        assert load_samples(data).inputs([0])[0].size == (4, 6)
+
+
+def test_a_broken_image_in_memory_is_refused() -> None:
+    buffer = io.BytesIO()
+    opened("PNG").save(buffer, "PNG")
+    with pytest.raises(DataError) as caught:
+        load_samples([PIL.Image.open(io.BytesIO(buffer.getvalue()[:-30]))])
+    assert "truncated" in one_line(caught)
 
 
 def test_what_no_preparer_can_do() -> None:

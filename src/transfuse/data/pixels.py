@@ -1,9 +1,11 @@
-"""Images in memory that are no PIL images, or have a mode that no file format holds."""
+"""Images in memory: how they are stored, and values that are no PIL images."""
 
+from contextlib import suppress
 from io import IOBase
 from typing import Any
 
 import PIL.Image
+import PIL.ImageOps
 from datasets import Dataset
 
 from transfuse.data.columns import is_number
@@ -13,9 +15,17 @@ FROM_ARRAY = "arrays are not read as images; make each a PIL image with PIL.Imag
 
 
 def storable(value: Any) -> Any:
-    """Return an image in a mode that can be encoded. Other values stay as they are."""
-    if isinstance(value, PIL.Image.Image) and value.mode in STORED_MODES:
+    """Return an image that can be encoded without a loss, turned as its EXIF data say. Other values stay as they are.
+
+    Images of files are stored as their paths. Others would be compressed again by the format that they had.
+    """
+    if not isinstance(value, PIL.Image.Image):
+        return value
+    if value.mode in STORED_MODES:
         return value.convert(STORED_MODES[value.mode])
+    if value.format is not None and not getattr(value, "filename", ""):
+        with suppress(OSError, SyntaxError):  # of a broken image, which is reported where it is encoded
+            return PIL.ImageOps.exif_transpose(value)  # a copy, which has no format
     return value
 
 
