@@ -1,5 +1,6 @@
 """Which column holds the images, the texts or the labels, and whose classes the labels are."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +33,36 @@ def test_an_image_feature_is_preferred_to_bytes_and_bytes_to_names(tmp_path: Pat
     assert values(load_samples(data.remove_columns("picture"))) == [2]
     assert values(load_samples(data.select_columns("name"))) == [1]
     with pytest.raises(DataError, match="'bytes', 'more' could each be the image"):
-        load_samples(data.remove_columns("picture").add_column("more", [b"x"]))
+        load_samples(data.remove_columns("picture").add_column("more", [b"x"])).require_images()
 
 
 def test_two_image_columns_are_ambiguous() -> None:
     data = pictures(2).add_column("mask", [encoded(0)] * 2).cast_column("mask", Image())
     with pytest.raises(DataError) as caught:
-        load_samples(data)
+        load_samples(data).require_images()
     assert "'image', 'mask'" in one_line(caught)
     assert "choose one with image_column" in one_line(caught)
     chosen = load_samples(data, image="mask")
     assert (chosen.image, values(chosen)) == ("mask", [0, 0])
+
+
+def test_texts_beside_images_that_cannot_be_found_are_read(tmp_path: Path) -> None:
+    (tmp_path / "memes.jsonl").write_text('{"img": "img/0.png", "label": 1, "text": "hello"}\n')
+    encoded_twice = Dataset.from_dict({"text": ["hello"], "label": [1], "a": [b"1"], "b": [b"2"]})
+    pictured_twice = Dataset.from_dict({"text": ["hello"], "label": [1], "a": [picture(1)], "b": [picture(2)]})
+    reasons = {"0.png, which is not there": tmp_path / "memes.jsonl"}
+    reasons |= {"'a', 'b' could each be the image": encoded_twice, "choose one with image_column": pictured_twice}
+    for reason, data in reasons.items():
+        samples = load_samples(data)
+        assert samples.require_texts().inputs([0]) == samples.inputs([0]) == ["hello"]
+        assert samples.labels().tolist() == [1]
+        with pytest.raises(DataError, match=reason):
+            samples.require_images()
+        with pytest.raises(DataError, match=reason):
+            replace(samples, text=None).inputs([0])
+    (tmp_path / "names.csv").write_text("file_name,label\nmissing.png,1\n")
+    with pytest.raises(DataError, match="no text column"):
+        load_samples(tmp_path / "names.csv").require_texts()
 
 
 def test_an_image_column_that_is_named(tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ def test_a_loader_of_raw_samples_gives_its_dataset(shuffle: bool) -> None:
 )
 def test_what_cannot_be_read_is_one_line(data: Any, message: str) -> None:
     with pytest.raises(DataError) as caught:
-        load_samples(data)
+        load_samples(data).require_images()
     assert message in one_line(caught)
 
 

@@ -20,29 +20,34 @@ TEXT_NAMES = ("text", "sentence", "content")
 STRINGS = ("string", "large_string")
 
 
-def with_image_feature(dataset: Dataset, folder: Path, where: str, column: str | None = None) -> Dataset:
-    """Return `dataset` with its image column, if it has one, as an `Image` feature.
+def with_image_feature(
+    dataset: Dataset, folder: Path, where: str, column: str | None = None
+) -> tuple[Dataset, str | None]:
+    """Return `dataset` with its image column, if it has one, as an `Image` feature, and why it cannot be read, if so.
 
-    An `Image` feature is preferred to encoded bytes, and those to file names, which are relative to `folder`.
+    An `Image` feature is preferred to encoded bytes, and those to file names, which are relative to `folder`. Images
+    cannot be read if two columns may be the image column, or a named file is missing.
 
     Args:
         where: source of the data, for error messages.
         column: the image column; None: the only one that can be it. Other columns of images are dropped.
 
     Raises:
-        DataError: two columns may be the image column, the one that was asked for holds no images, or a named file is
-            missing.
+        DataError: the column that was asked for holds no images.
     """
     if column is None:
-        column = _only_image_column(dataset, where)
+        candidates = _candidates(dataset)
+        if len(candidates) > 1:
+            return dataset, f"{where}: {listed_names(candidates)} could each be the image; choose one with image_column"
+        column = _only(candidates)
     else:
         check_column(dataset, column, "image", _could_be_image, where)
         dataset = dataset.remove_columns([name for name in _image_features(dataset) if name != column])
     if column is None or column in _image_features(dataset):
-        return dataset
+        return dataset, None
     if is_string(dataset.features[column]):
         return _with_resolved_paths(dataset, column, folder, where)
-    return dataset.cast_column(column, Image())
+    return dataset.cast_column(column, Image()), None
 
 
 def image_column(dataset: Dataset) -> str | None:
@@ -147,12 +152,14 @@ def columns_of(dataset: Dataset, text: str | None) -> str:
     return ", ".join(repr(name) + " (values of several kinds)" * mixed[name] for name in names)
 
 
-def _with_resolved_paths(dataset: Dataset, column: str, folder: Path, where: str) -> Dataset:
+def _with_resolved_paths(dataset: Dataset, column: str, folder: Path, where: str) -> tuple[Dataset, str | None]:
     paths = [None if path is None else str((folder / path).absolute()) for path in raw_values(dataset, column)]
-    for row, path in enumerate(paths):
-        if path is not None and not Path(path).is_file():
-            raise DataError(f"{where}: row {row} (from 0) names {path}, which is not there; correct column {column!r}")
-    return with_values(dataset, column, paths).cast_column(column, Image())
+    problems = (
+        f"{where}: row {row} (from 0) names {path}, which is not there; correct column {column!r}"
+        for row, path in enumerate(paths)
+        if path is not None and not Path(path).is_file()
+    )
+    return with_values(dataset, column, paths).cast_column(column, Image()), next(problems, None)
 
 
 def with_values(dataset: Dataset, column: str, values: Sequence[Any]) -> Dataset:
@@ -162,14 +169,12 @@ def with_values(dataset: Dataset, column: str, values: Sequence[Any]) -> Dataset
     return renamed.remove_columns(original)
 
 
-def _only_image_column(dataset: Dataset, where: str) -> str | None:
+def _candidates(dataset: Dataset) -> list[str]:
+    """Return the columns that may be the image column."""
     features = dataset.features
     encoded = [name for name, feature in features.items() if _holds_bytes(feature)]
     paths = [name for name, feature in features.items() if is_string(feature) and _holds_paths(dataset, name)]
-    candidates = _image_features(dataset) or encoded or paths
-    if len(candidates) > 1:
-        raise DataError(f"{where}: {listed_names(candidates)} could each be the image; choose one with image_column")
-    return _only(candidates)
+    return _image_features(dataset) or encoded or paths
 
 
 def _image_features(dataset: Dataset) -> list[str]:

@@ -120,7 +120,7 @@ def load_samples(
     Raises:
         ConfigError: `split` is not a name.
         DataError: the name is empty, there is no such source, split or column, nothing in it can be read, it has no
-            rows, or two columns may be the image column.
+            rows.
     """
     if isinstance(source, str) and not source.strip():  # which `Path` takes for the current folder
         raise DataError(f"data: the name is empty; {ACCEPTED}")
@@ -140,7 +140,7 @@ def load_samples(
     plain = plain_labels(dataset, label, opened.is_text) if label is not None and names is None else None
     with quiet():
         dataset, text = _with_texts(dataset, text, label, name)
-    columns = (image_column(dataset), text, label)
+    columns = (None if opened.image_problem else image_column(dataset), text, label)
     return Samples(
         dataset,
         *columns,
@@ -154,6 +154,7 @@ def load_samples(
         chosen_label=chosen,
         notes=tuple(f"{name}: {line}" for line in opened.notes),
         files=opened.files,
+        image_problem=opened.image_problem,
     )
 
 

@@ -38,6 +38,7 @@ class NamedDataset:
         files: the real paths of the files that hold the rows; empty for rows in memory.
         is_text: whether they are tables of text, which do not tell numbers from names.
         notes: what the user should know about what was read, a line each.
+        image_problem: why the images cannot be read; None if they can, or if there are none.
     """
 
     dataset: Dataset
@@ -48,6 +49,7 @@ class NamedDataset:
     files: frozenset[str] = frozenset()
     is_text: bool = False
     notes: tuple[str, ...] = ()
+    image_problem: str | None = None
 
 
 def real_paths(paths: Iterable[str | Path]) -> frozenset[str]:

@@ -46,6 +46,7 @@ class Samples:
         chosen_label: column of labels that was asked for, of whatever kind; None: it is to be found.
         notes: what the user should know about how the rows are read, a line each.
         files: the real paths of the files that hold the rows; empty for rows in memory.
+        image_problem: why the images cannot be read; None if they can.
     """
 
     dataset: Dataset
@@ -64,6 +65,7 @@ class Samples:
     chosen_label: str | None = None
     notes: tuple[str, ...] = ()
     files: frozenset[str] = frozenset()
+    image_problem: str | None = None
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -127,7 +129,8 @@ class Samples:
             return self._rows_of_parts(indices)
         column = self.image or self.text
         if column is None:
-            raise DataError(f"{self.name}: no image and no text column among {self._columns()}; name one 'text'")
+            why = f"{self.name}: no image and no text column among {self._columns()}; name one 'text'"
+            raise DataError(self.image_problem or why)
         values = raw_values(self.dataset.select(indices), column)
         if self.image is None:
             return [value or "" for value in values]
@@ -160,10 +163,10 @@ class Samples:
         """Return these samples without texts.
 
         Raises:
-            DataError: there is no image column.
+            DataError: there is no image column, two columns may be it, or an image is missing.
         """
         if self.image is None:
-            raise DataError(f"{self.name}: {why_no_image(self.dataset, self._columns())}")
+            raise DataError(self.image_problem or f"{self.name}: {why_no_image(self.dataset, self._columns())}")
         return replace(self, text=None)
 
     def require_texts(self) -> "Samples":

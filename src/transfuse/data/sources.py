@@ -54,8 +54,8 @@ def _from_memory(data: Any, reading: Reading, folder: Path, where: str) -> Named
     dataset, part = as_dataset(splits[chosen], name)
     suffix = f", {part}" if part else ""
     files = real_paths(entry["filename"] for entry in dataset.cache_files)
-    dataset = with_image_feature(dataset, folder, name + suffix, reading.image)
-    return NamedDataset(dataset, name + suffix, where + suffix, chosen or None, files=files)
+    dataset, problem = with_image_feature(dataset, folder, name + suffix, reading.image)
+    return NamedDataset(dataset, name + suffix, where + suffix, chosen or None, files=files, image_problem=problem)
 
 
 def _from_hub(source: str, reading: Reading) -> NamedDataset:
@@ -148,8 +148,10 @@ def _from_files(source: Path, splits: Mapping[str, list[Path]], reading: Reading
     if not parts:
         raise DataError(f"{name}: empty; no rows in it")
     try:
-        dataset = concatenate_datasets(parts)
+        dataset = concatenate_datasets([part for part, _ in parts])
     except Exception as error:
         raise DataError(f"{name}: its files do not have the same columns: {root_cause(error)}") from error
     is_text = kind_of(splits[chosen][0]) in TEXT_TABLES
-    return NamedDataset(dataset, name, str(source), split or None, files=real_paths(splits[chosen]), is_text=is_text)
+    paths = real_paths(splits[chosen])
+    problem = next((problem for _, problem in parts if problem is not None), None)
+    return NamedDataset(dataset, name, str(source), split or None, files=paths, is_text=is_text, image_problem=problem)
