@@ -13,7 +13,8 @@ from transformers import BertConfig, BertForQuestionAnswering
 
 import transfuse
 from transfuse.base.progress import Silent
-from transfuse.data.questions import parse_answers, question_preparer, text_of, window_preparer
+from transfuse.data.load import load_samples
+from transfuse.data.questions import parse_answers, question_preparer, text_of, window_preparer, with_answers
 from transfuse.errors import DataError
 from transfuse.evaluation.kinds.answers import _compared, best_span, normalized, word_f1
 
@@ -157,6 +158,23 @@ def test_the_best_answer_of_all_windows_counts(tmp_path: Path) -> None:
 def test_other_answers_are_refused() -> None:
     with pytest.raises(DataError, match="answers should be dicts of 'text' and 'answer_start'"):
         parse_answers({"start": 1}, "anna")
+    with pytest.raises(DataError, match=r"answers \['a', 'b'\] have 1 answer_start; give one for each"):
+        parse_answers({"text": ["a", "b"], "answer_start": [1]}, "anna")
+
+
+def test_a_note_counts_the_answers_that_are_not_in_their_contexts() -> None:
+    shouted = [thing.upper() for thing in THINGS]
+    some = with_answers(load_samples({**ROWS, "answers": ["", *shouted[1:3], *THINGS[3:]]}))
+    assert some.notes == (
+        f"dataset in memory: 2 of {len(THINGS) - 1} answers are not in the context, letter by letter, so that"
+        " 'no answer' is the label",
+    )
+    assert with_answers(load_samples(Dataset.from_dict(ROWS))).notes == ()
+    with pytest.raises(DataError, match=rf"none of {len(THINGS)} answers is in its context, letter by letter; give"):
+        with_answers(load_samples({**ROWS, "answers": shouted}))
+    beyond = [{"text": [thing], "answer_start": [99]} for thing in THINGS]
+    with pytest.raises(DataError, match="is in its context"):
+        with_answers(load_samples({**ROWS, "answers": beyond}))
 
 
 def test_metrics_by_hand(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from transfuse.data.columns import is_string
+from transfuse.base.counted import are, counted
+from transfuse.data.columns import is_string, raw_values
 from transfuse.data.encoding import require_offsets
 from transfuse.data.parts import find_column, label_part, require_values, with_parts
 from transfuse.data.samples import Prepare, Samples
@@ -31,9 +32,10 @@ def with_answers(samples: Samples) -> Samples:
     """Return samples of questions and contexts with their answers.
 
     Answers are dicts of `text` and `answer_start`, as in SQuAD (Rajpurkar et al., 2016), lists of such dicts, or texts.
+    A note says how many are not in their contexts.
 
     Raises:
-        DataError: a part is missing.
+        DataError: a part is missing, or no answer is in its context.
     """
     parts = _pair(samples)
     if parts is None:
@@ -41,7 +43,28 @@ def with_answers(samples: Samples) -> Samples:
         raise NoLabelsError(f"{samples.name}: no columns 'question' and 'context' among {names}; name them so")
     answers = label_part(samples, ANSWER_NAMES, lambda feature: True, "answers")
     require_values(samples, answers)
-    return with_parts(samples, parts["context"], parts | {"answers": answers})
+    return _with_note_of_missing(with_parts(samples, parts["context"], parts | {"answers": answers}))
+
+
+def _with_note_of_missing(samples: Samples) -> Samples:
+    """Return samples with a note on the answers that are not in their contexts, which have no span as their label."""
+    contexts, values = (raw_values(samples.dataset, samples.parts[part]) for part in ("context", "answers"))
+    answered = missing = 0
+    for context, value in zip(contexts, values, strict=True):
+        for text, start in parse_answers(value, context or "")[:1]:
+            answered += 1
+            missing += not 0 <= start <= len(context or "") - len(text)
+    if not missing:
+        return samples
+    if missing == answered:
+        raise DataError(
+            f"{samples.name}: none of {counted(answered, 'answer')} is in its context, letter by letter; give answers"
+            " as they stand there, or with answer_start"
+        )
+    return samples.with_note(
+        f"{missing} of {counted(answered, 'answer')} {are(missing)} not in the context, letter by letter, so that"
+        " 'no answer' is the label"
+    )
 
 
 def question_preparer(tokenizer: Any, config: PreTrainedConfig, *epoch: Any) -> Prepare:
@@ -110,6 +133,8 @@ def parse_answers(value: Any, context: str) -> Answers:
             starts = [None] * len(texts)
         elif not isinstance(starts, list):
             starts = [starts]
+        if len(starts) != len(texts):
+            raise DataError(f"data: answers {texts!r:.80} have {len(starts)} answer_start; give one for each")
     else:
         raise DataError("data: answers should be dicts of 'text' and 'answer_start', or texts")
     return [
