@@ -80,6 +80,35 @@ def test_image_folder_with_metadata(tmp_path: Path) -> None:
     assert (values(samples), samples.labels().tolist(), samples.names) == ([10, 0], [1, 0], ("cat", "dog"))
 
 
+def test_one_table_of_the_images_of_several_splits(tmp_path: Path) -> None:
+    lines = [f"{split}/{index}.png,{index}" for split in ("train", "test") for index in range(2 + (split == "test"))]
+    for index, line in enumerate(lines):
+        write_image(tmp_path / line.split(",")[0], 10 * index)
+    (tmp_path / "metadata.csv").write_text("\n".join(["file_name,label", *lines]) + "\n")
+    samples = load_samples(tmp_path)
+    assert (values(samples), samples.labels().tolist(), samples.split) == ([20, 30, 40], [0, 1, 2], "test")
+    assert values(load_samples(tmp_path, "train")) == [0, 10]
+    assert samples.files == {str(tmp_path / "metadata.csv")}
+    write_image(tmp_path / "cover" / "0.png", 50)
+    (tmp_path / "metadata.csv").write_text("\n".join(["file_name,label", *lines, "cover/0.png,1"]) + "\n")
+    assert values(load_samples(tmp_path)) == [0, 10, 20, 30, 40, 50]
+
+
+def test_one_split_in_several_folders_is_refused(tmp_path: Path) -> None:
+    for name in ("cola", "sst2"):
+        for split in ("train", "test"):
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / f"{split}-00000-of-00001.csv").write_text(f"sentence\n{name} {split}\n")
+    with pytest.raises(DataError, match=r"several folders have a split test \('cola', 'sst2'\); give one of them"):
+        load_samples(tmp_path)
+    assert load_samples(tmp_path / "cola").inputs([0]) == ["cola test"]
+    for name in ("a", "b"):
+        (tmp_path / "cola" / "train" / name).mkdir(parents=True)
+        (tmp_path / "cola" / "train" / name / "0.csv").write_text(f"sentence\n{name}\n")
+    (tmp_path / "cola" / "train-00000-of-00001.csv").unlink()
+    assert load_samples(tmp_path / "cola", "train").inputs([0, 1]) == ["a", "b"]
+
+
 def test_parquet(tmp_path: Path, lookups: list[str]) -> None:
     path = tmp_path / "with [brackets]*.parquet"
     pictures().to_parquet(path)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,18 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
 from transfuse.checkpoint.command import DATASET_IN_MEMORY
-from transfuse.data.columns import with_image_feature
+from transfuse.data.columns import is_string, raw_values, with_image_feature
 from transfuse.data.folder_files import files_in
 from transfuse.data.image_folders import is_image, read_images
 from transfuse.data.in_memory import as_dataset, splits_in_memory
 from transfuse.data.other_files import advice
 from transfuse.data.readers import KNOWN, READABLE, READERS, is_empty, kind_of, read_files, root_cause
 from transfuse.data.reading import NamedDataset, Reading, real_paths
-from transfuse.data.splits import canonical_split, group_by_split, pick_own_split, pick_split, with_split
+from transfuse.data.splits import canonical_split, group_by_split, pick_own_split, pick_split, sole_split, with_split
 from transfuse.data.text_tables import TEXT_TABLES
 from transfuse.errors import DataError
+
+FILE_NAME = "file_name"  # column of a table that names the images, as in `imagefolder`
 
 
 def open_source(source: Any, reading: Reading) -> NamedDataset:
@@ -110,7 +113,24 @@ def _from_folder(folder: Path, reading: Reading) -> NamedDataset:
         kinds = ", ".join(sorted({kind_of(path) for path in images[:1] + tables}))
         named = f"call the table that names the images metadata{kind_of(tables[0])}" if images else "keep one kind"
         raise DataError(f"{folder}: holds files of several kinds ({kinds}); give {tables[0]} to read it, or {named}")
+    if images and chosen == [folder / chosen[0].name] and (found := _from_metadata(folder, chosen[0], reading)):
+        return found
     return _from_files(folder, group_by_split(folder, chosen), reading)
+
+
+def _from_metadata(folder: Path, table: Path, reading: Reading) -> NamedDataset | None:
+    """Read a table of images that all lie in folders of splits; None if they do not."""
+    dataset = read_files([table], reading.lines)
+    paths = raw_values(dataset, FILE_NAME) if is_string(dataset.features.get(FILE_NAME)) else []
+    rows: dict[str, list[int]] = {}
+    for row, path in enumerate(paths):
+        parents = Path(path or "").parent.parts
+        rows.setdefault(sole_split(parents[0]) if parents else "", []).append(row)
+    if not rows or "" in rows:
+        return None
+    data = DatasetDict({split: dataset.select(numbers) for split, numbers in rows.items()})
+    found = _from_memory(data, reading, folder, str(folder))
+    return replace(found, files=real_paths([table]), is_text=kind_of(table) in TEXT_TABLES)
 
 
 def _from_saved(folder: Path, splits: Mapping[str, list[Path]] | None, reading: Reading) -> NamedDataset:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
+from transfuse.data.columns import listed_names
 from transfuse.errors import DataError
 
 Split = str | tuple[str, ...]
@@ -67,12 +68,20 @@ def group_by_split(folder: Path, files: list[Path]) -> dict[str, list[Path]]:
     """Return files by split: the one that a subfolder or a part of the file name names, or "" for all if none does.
 
     Raises:
-        DataError: only some of the files name a split.
+        DataError: only some of the files name a split, or several folders have the same split.
     """
     splits: dict[str, list[Path]] = {}
+    holders: dict[str, set[str]] = {}  # folders that a split is in
     for path in files:
         parts = path.relative_to(folder).with_suffix("").parts
-        splits.setdefault(next((name for part in parts if (name := canonical_split(part))), ""), []).append(path)
+        depth, split = next(((at, name) for at, part in enumerate(parts) if (name := canonical_split(part))), (0, ""))
+        splits.setdefault(split, []).append(path)
+        holders.setdefault(split, set()).add("/".join(parts[:depth]) or ".")
+    for split, names in holders.items():
+        if len(names) > 1:
+            raise DataError(
+                f"{folder}: several folders have a split {split} ({listed_names(sorted(names))}); give one of them"
+            )
     if "" in splits and len(splits) > 1:
         raise DataError(f"{folder}: some files name a split and {splits[''][0].name} does not; name the file to read")
     return splits
