@@ -162,6 +162,12 @@ def test_other_answers_are_refused() -> None:
         parse_answers({"text": ["a", "b"], "answer_start": [1]}, "anna")
 
 
+def test_rows_without_a_context_are_left_out() -> None:
+    samples = with_answers(load_samples({**ROWS, "context": [None, " ", *CONTEXTS[2:]], "answers": THINGS}))
+    assert [row["context"] for row in samples.inputs(range(len(samples)))] == CONTEXTS[2:]
+    assert samples.notes == (f"dataset in memory: 2 of {len(CONTEXTS)} texts are empty and left out",)
+
+
 def test_a_note_counts_the_answers_that_are_not_in_their_contexts() -> None:
     shouted = [thing.upper() for thing in THINGS]
     some = with_answers(load_samples({**ROWS, "answers": ["", *shouted[1:3], *THINGS[3:]]}))

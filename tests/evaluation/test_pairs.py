@@ -111,6 +111,18 @@ def test_the_products_of_an_ensemble_are_means() -> None:
     torch.testing.assert_close(products[2], (products[0] + products[1]) / 2)
 
 
+def test_rows_without_a_text_are_left_out() -> None:
+    images = pairs()["image"][:4]
+    samples = PAIRS.labeled(load_samples({"image": images, "text": [None, " ", "anna", "carl"]}))
+    assert [row["text"] for row in samples.inputs(range(len(samples)))] == ["anna", "carl"]
+    assert samples.notes == ("dataset in memory: 2 of 4 texts are empty and left out",)
+    samples = PAIRS.labeled(load_samples({"image": images, "caption": [["anna", "carl"], [], None, ["paris"]]}))
+    assert [row["text"] for row in samples.inputs(range(len(samples)))] == ["anna", "paris"]
+    several, left_out = samples.notes
+    assert "1 of 4 images has several texts, of which the first is read; give a row for each" in several
+    assert "2 of 4 texts are empty and left out" in left_out
+
+
 def test_images_alone_are_not_enough(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no column of texts that describe the images among 'image'; name it 'text'"):
         transfuse.evaluate(clip(tmp_path / "a", 1), pairs().remove_columns("caption"))

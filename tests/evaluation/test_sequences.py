@@ -85,6 +85,14 @@ def test_a_fusion_reads_the_sources_that_eval_reads(folder: Path) -> None:
     assert row["target"] == TARGETS[12]
 
 
+def test_rows_without_a_source_are_left_out() -> None:
+    rows = {"source": [None, " ", *SOURCES[2:]], "target": TARGETS}
+    labeled = with_targets(load_samples(rows))
+    assert [row["source"] for row in labeled.inputs(range(len(labeled)))] == SOURCES[2:]
+    for samples in (labeled, with_sources(load_samples(rows)), with_sources(load_samples(rows | {"id": TARGETS}))):
+        assert samples.notes == (f"dataset in memory: 2 of {len(SOURCES)} texts are empty and left out",)
+
+
 def test_a_column_of_the_question_may_be_the_target() -> None:
     samples = load_samples(Dataset.from_dict(LAYOUTS["instructions"]), label="input", text="instruction")
     assert with_targets(samples).parts == {"source": "instruction", "target": "input"}

@@ -8,7 +8,7 @@ from transformers import BatchEncoding, PreTrainedModel
 
 from transfuse.base.counted import are, counted
 from transfuse.base.progress import Progress, silent
-from transfuse.data.image_texts import ImageTextProcessor, first_text
+from transfuse.data.image_texts import ImageTextProcessor
 from transfuse.data.processors import model_processor
 from transfuse.data.samples import Prepare, Samples
 from transfuse.data.tasks import PAIRS, QUESTION_ANSWERING, task
@@ -98,8 +98,7 @@ def warn_of_cuts(
 def _values(samples: Samples, indices: range) -> list[Any]:
     """Return what the tokenizer reads: rows of parts, or the text of each row if it is the only part."""
     rows = samples.inputs(indices)
-    if samples.parts.keys() == {"input"}:
-        return [row["input"] or "" for row in rows]
-    if samples.parts.keys() == {"text"}:
-        return [first_text(row["text"]) for row in rows]
+    for part in ("input", "text"):
+        if samples.parts.keys() == {part}:
+            return [row[part] or "" for row in rows]
     return rows

@@ -1,14 +1,15 @@
 """Samples for models of images and texts, such as CLIP: an image, and a text that describes it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from transfuse.data.columns import is_string
+from transfuse.base.counted import counted, have
+from transfuse.data.columns import is_string, raw_values, with_values
 from transfuse.data.images import image_preparer, load_processor
 from transfuse.data.parts import find_column, list_of, with_parts
 from transfuse.data.samples import Prepare, Samples
@@ -38,15 +39,34 @@ def load_both(folder: Path, config: PreTrainedConfig) -> ImageTextProcessor:
 def with_pairs(samples: Samples) -> Samples:
     """Return samples of an image and a text each. If a column has several texts for an image, the first is read.
 
+    A note says how many images have several texts.
+
     Raises:
-        DataError: there are no images or no texts.
+        DataError: there are no images or no texts, or all texts are blank.
     """
     image = samples.require_images().image
     text = samples.text or find_column(samples, TEXT_NAMES, lambda kind: is_string(kind) or is_string(list_of(kind)))
     if text is None or image is None:
         names = ", ".join(repr(name) for name in samples.dataset.column_names)
         raise DataError(f"{samples.name}: no column of texts that describe the images among {names}; name it 'text'")
+    if not is_string(samples.dataset.features[text]):
+        samples = _with_first_texts(samples, text)
     return with_parts(samples, text, {"image": image, "text": text})
+
+
+def _with_first_texts(samples: Samples, column: str) -> Samples:
+    """Return samples with the first text of each list in a column, and a note if there are others."""
+    texts = raw_values(samples.dataset, column)
+    several = sum(len(found or ()) > 1 for found in texts)
+    first = replace(
+        samples, dataset=with_values(samples.dataset, column, [found[0] if found else None for found in texts])
+    )
+    if not several:
+        return first
+    return first.with_note(
+        f"{several} of {counted(len(samples), 'image')} {have(several)} several texts, of which the first is read;"
+        " give a row for each text to read them all"
+    )
 
 
 def pair_preparer(processor: Any, config: PreTrainedConfig, *epoch: Any) -> Prepare:
@@ -63,11 +83,6 @@ def pair_preparer(processor: Any, config: PreTrainedConfig, *epoch: Any) -> Prep
 
     def prepare(rows: list[Any]) -> Mapping[str, Tensor]:
         pixels = prepare_images([row["image"] for row in rows])
-        return {**prepare_texts([first_text(row["text"]) for row in rows]), "pixel_values": pixels["pixel_values"]}
+        return {**prepare_texts([row["text"] for row in rows]), "pixel_values": pixels["pixel_values"]}
 
     return prepare
-
-
-def first_text(text: Any) -> str:
-    """Return a text as it is, and the first of several; empty if there is none."""
-    return str((text[0] if text else "") if isinstance(text, list) else text or "")

@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig
 from transfuse.base.counted import counted, have
 from transfuse.data.class_matching import alphabetical_order, match_classes
 from transfuse.data.columns import is_string, raw_values
+from transfuse.data.messages import holds_messages
 from transfuse.data.samples import Samples
 from transfuse.errors import DataError, NoLabelsError
 
@@ -60,12 +61,17 @@ def require_values(samples: Samples, column: str) -> None:
 
 
 def with_parts(samples: Samples, text: str | None, parts: Mapping[str, str]) -> Samples:
-    """Return samples with parts instead of one text and one label.
+    """Return samples with parts instead of one text and one label, without those whose text is missing or blank.
 
     Args:
         text: the column that tells how long a sample is; None: there is none.
         parts: the column of each part.
+
+    Raises:
+        DataError: all texts are blank.
     """
+    if text is not None and (is_string(feature := samples.dataset.features[text]) or holds_messages(feature)):
+        samples = samples.without_blank_texts(text)
     return replace(samples, text=text, label=None, image=parts.get("image"), parts=parts)
 
 

@@ -177,10 +177,18 @@ class Samples:
         """
         if self.text is None:
             raise DataError(f"{self.name}: {why_no_text(self.dataset, self.text)}")
-        written, incomplete = rows_with_text(self.dataset, self.text)
+        return replace(self.without_blank_texts(self.text), image=None)
+
+    def without_blank_texts(self, column: str) -> "Samples":
+        """Return the samples whose text in a column is neither missing nor blank, with a note on the others.
+
+        Raises:
+            DataError: all texts are blank.
+        """
+        written, incomplete = rows_with_text(self.dataset, column)
         if not written:
-            raise DataError(f"{self.name}: all texts of column {self.text!r} are empty; choose another column")
-        texts = replace(self, image=None)
+            raise DataError(f"{self.name}: all texts of column {column!r} are empty; choose another column")
+        texts = self
         missing = len(self) - len(written)
         if missing:
             left_out = f"{missing} of {counted(len(self), 'text')} {are(missing)} empty and left out"
