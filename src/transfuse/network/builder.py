@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from transfuse.network.operations import (
     Axes,
@@ -113,7 +114,14 @@ class Builder:
 
     def mark_as_output(self, norm: str) -> None:
         """Declare that the output of a norm is also an output of the network."""
-        self.ops = [replace(op, is_output=True) if isinstance(op, Norm) and op.name == norm else op for op in self.ops]
+        self._mark(norm, is_output=True)
+
+    def mark_as_divided(self, norm: str) -> None:
+        """Declare that the output of a norm is divided by the root of the width."""
+        self._mark(norm, divided=True)
+
+    def _mark(self, norm: str, **changes: Any) -> None:
+        self.ops = [replace(op, **changes) if isinstance(op, Norm) and op.name == norm else op for op in self.ops]
 
     def layer_scale(self, name: str, space: Space, writer: str) -> None:
         """Declare a factor per unit on the output of the linear map `writer`."""

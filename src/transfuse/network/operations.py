@@ -113,6 +113,7 @@ class Norm:
         has_gain: whether it has a factor per unit; without one, it has no tensors at all.
         keeps_mean: whether the network also compares the stream itself, so that the stream cannot be centered.
         on_tokens: whether it runs on tokens, and not on rows of a table that all samples share.
+        divided: whether its output is divided by the root of the width, as in front of the tied head of T5.
     """
 
     name: str
@@ -125,6 +126,7 @@ class Norm:
     has_gain: bool = True
     keeps_mean: bool = False
     on_tokens: bool = True
+    divided: bool = False
 
     @property
     def gain(self) -> str:

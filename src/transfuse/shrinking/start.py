@@ -13,11 +13,11 @@ from transfuse.base.cache import NO_STORE, Entry, Store
 from transfuse.base.progress import Progress
 from transfuse.network.changed_spaces import changed_sizes
 from transfuse.network.layout import unfused
-from transfuse.network.model import Network, declaration, empty_like, unfused_tensors, with_tensors, with_tied
-from transfuse.network.operations import Embedding
+from transfuse.network.model import Network, declaration, empty_like, unfused_tensors, with_tensors
 from transfuse.network.sizes import sizes_of
 from transfuse.network.spec import Spec
 from transfuse.network.symmetry import fold, symmetric
+from transfuse.network.width_factors import width_factors
 from transfuse.shrinking.blocks import Blocks, all_blocks, block_ends
 from transfuse.shrinking.maps import KINDS
 from transfuse.shrinking.norms import fitted_norms
@@ -61,7 +61,8 @@ def start(
         train, validation = (Observation(projection, sufficient(part, projection), importance) for part in batches)
         projection, extra = _with_maps(changed, train, validation, progress)
     carried = dict(transform_all(unfused(projection.cut), tensors, projection.maps))
-    _scale_embeddings(carried, small, projection)
+    for name, factor in width_factors(small, projection.cut, projection.small).items():
+        carried[name] = carried[name] * factor
     _write(carried, extra, projection)
     carried |= fitted_norms(Observation(projection, sufficient(batches[0], projection), {})) if changed else {}
     made = with_tensors(small, {name: values.to(large.dtype) for name, values in carried.items()})
@@ -148,21 +149,6 @@ def _with_maps(
     train, validation = (replace(each, projection=projection) for each in (train, validation))
     unit_maps, fitted = choose_units(todo, others, train, validation, progress)
     return replace(projection, maps=maps | unit_maps), fitted
-
-
-def _scale_embeddings(tensors: dict[str, Tensor], small: PreTrainedModel, projection: Projection) -> None:
-    """Make up for the root of another width, which multiplies embeddings. In a tied head, the gain in front does so.
-
-    Args:
-        tensors: the unfused tensors of the small model, which are changed.
-    """
-    for embedding in (op for op in projection.cut.ops if isinstance(op, Embedding) and op.scaled):
-        wide, narrow = projection.axes[embedding.name, "output"]
-        factor = (wide.size / narrow.size) ** 0.5
-        for name in with_tied(small, {f"{embedding.name}.weight"}):
-            tensors[name] = tensors[name] * factor
-        for norm in (norm for norm in projection.cut.norms() if norm.space == ~wide):
-            tensors[norm.gain] = tensors[norm.gain] / factor
 
 
 def _write(tensors: dict[str, Tensor], fitted: Fitted, projection: Projection) -> None:

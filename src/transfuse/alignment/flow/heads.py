@@ -86,6 +86,28 @@ def head_counts(spec: Spec) -> dict[str, int]:
     return counts
 
 
+def query_factors(own: Spec, other: Spec) -> dict[str, float]:
+    """Return by what to multiply queries so that heads of another size, which flat maps fill, give the same scores.
+
+    A score is a sum over the channels of a head, divided by the root of their number.
+
+    Args:
+        own: the unfused declaration of the model that the tensors come from.
+        other: the declaration of the other model, with the same names.
+    """
+    spec = without_scales(own)
+    heads = flat_heads(spec)
+    sizes = {op.name: op.writes.factors[-1].size for op in other.linears() if isinstance(op.writes, Product)}
+    factors: dict[str, float] = {}
+    for op in spec.linears():
+        if is_flat(op.writes, heads):
+            assert isinstance(op.writes, Product)
+            channels = op.writes.factors[-1]
+            if isinstance(channels, Space) and _has_dual(spec, channels) and channels.size != sizes[op.name]:
+                factors |= dict.fromkeys(op.tensors(), (channels.size / sizes[op.name]) ** 0.5)
+    return factors
+
+
 def shared_queries(spec: Spec) -> Spec:
     """Return the declaration in which queries and keys, which meet each other, write one space (`eq_t_map` in TF-OT).
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from operator import mul
 
 from transfuse.activations.cache import cached_moments
 from transfuse.activations.hook_points import HookPoint, input_points, output_points
@@ -11,7 +12,7 @@ from transfuse.activations.token_filter import TokenFilter
 from transfuse.alignment.exact import evidence as exact_evidence
 from transfuse.alignment.flow import flow as flow_maps
 from transfuse.alignment.flow.activation_norms import activation_norms
-from transfuse.alignment.flow.heads import head_counts, without_scales
+from transfuse.alignment.flow.heads import head_counts, query_factors, without_scales
 from transfuse.alignment.flow.options import token_filters, variant
 from transfuse.alignment.flow.policy import WEIGHTED, ActivationNorms
 from transfuse.alignment.flow.stack import stack, unstack
@@ -26,6 +27,7 @@ from transfuse.errors import ConfigError
 from transfuse.network.compatible import check_same_nested
 from transfuse.network.model import Network, with_tied
 from transfuse.network.spec import Spec
+from transfuse.network.width_factors import width_factors
 from transfuse.transport.cost import Moments
 
 
@@ -55,6 +57,9 @@ def align_flow(anchor: Network, source: Network, context: AlignContext) -> Align
         context.progress,
     )
     carried = unstack(transform_all(spec, source_tensors, LazyMaps(matches)))
+    factors = width_factors(source.model, source.spec, anchor.spec) | query_factors(source.spec, anchor.spec)
+    for name, factor in factors.items():
+        carried.change(name, partial(mul, factor))
     keep_anchor_parts(options, anchor, source, carried)
     return Alignment(spec, anchor.tensors, source.materialize(carried), matches)
 

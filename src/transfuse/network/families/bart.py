@@ -85,7 +85,7 @@ def _both(s: Builder, config: Config, p: str) -> Trunk:
     s.part = "embeddings"
     vocabulary = s.fixed("vocabulary", config.vocab_size)
     token = _stream(s, "token", config.d_model)
-    s.embedding(f"{p}shared", vocabulary, token)
+    s.embedding(f"{p}shared", vocabulary, token, scaled=config.scale_embedding)
     encoder = Trunk(vocabulary, token, _stack(s, config, p, "encoder", token), _last_norm(s, f"{p}encoder"))
     x = _stack(s, config, p, "decoder", token, normed_output(s, encoder))
     return Trunk(vocabulary, token, x, _last_norm(s, f"{p}decoder"))

@@ -19,6 +19,8 @@ def conditional_generation(config: Config) -> Spec:
     """T5ForConditionalGeneration."""
     s = Builder("t5")
     language_head(s, config, _both(s, config, ""))
+    if config.scale_decoder_outputs:
+        s.mark_as_divided("decoder.final_layer_norm")
     return s.build()
 
 
