@@ -132,6 +132,11 @@ def test_without_architectures_the_base_model_of_the_config(vit: Path) -> None:
     assert type(load_model(vit)) is ViTModel
 
 
+def test_outputs_are_read_by_name_whatever_the_config_says(vit: Path) -> None:
+    edit_config(vit, return_dict=False)
+    assert load_model(vit).config.return_dict
+
+
 def test_shards_are_put_together(vit: Path, saved: Path) -> None:
     as_shards(vit)
     assert same_weights(load_model(vit), saved)

@@ -60,3 +60,10 @@ def test_wrapped_models(call: Callable[[Any, Path], Any], path: Path) -> None:
     for words, given in wrapped.items():
         with pytest.raises(ConfigError, match=f"; give the model inside {words}$"):
             call(given, path)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_model_that_returns_tuples(call: Callable[[Any, Path], Any], path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(path, return_dict=False)
+    with pytest.raises(ConfigError, match=r"(model|teacher|base).*: its config has return_dict false, .*to True$"):
+        call(model, path)

@@ -50,6 +50,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
     needs_start = config.is_encoder_decoder and config.model_type not in STARTS_WITH_LAST_TOKEN
     if needs_start and getattr(config, "decoder_start_token_id", None) is None:
         config.decoder_start_token_id = getattr(config, "pad_token_id", None)  # the start token of T5
+    config.return_dict = True  # outputs are read by their names
     return config
 
 

@@ -20,7 +20,7 @@ def wrapper_advice(value: Any) -> str:
 
 
 def check_given(models: Sequence[Any], names: Sequence[str]) -> None:
-    """Raise `ConfigError` if a loaded model has no weights, or quantized ones.
+    """Raise `ConfigError` if a loaded model has no weights, or quantized ones, or returns tuples.
 
     Args:
         models: paths and loaded models.
@@ -40,3 +40,5 @@ def _check(model: PreTrainedModel, name: str) -> None:
         )
     if any(not isinstance(value, Tensor) or value.is_quantized for value in values.values()):
         raise ConfigError(f"{name}: its weights are quantized; give the model before it was quantized, or its path")
+    if not model.config.return_dict:
+        raise ConfigError(f"{name}: its config has return_dict false, but outputs are read by names; set it to True")
