@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import torch
 from transformers import (
     BeitConfig,
     BertConfig,
@@ -23,9 +24,11 @@ from transformers import (
     T5Config,
     ViTConfig,
 )
+from transformers.activations import ACT2FN
 
 from transfuse.errors import SpecError
 from transfuse.network.compatible import check_same_function
+from transfuse.network.config_fields import SYNONYMS
 from transfuse.network.families import FAMILIES, vit
 
 LINEAR = {"rope_type": "linear", "factor": 2.0, "rope_theta": 500000.0}
@@ -123,6 +126,7 @@ def test_what_must_agree(make, ours, theirs, field):
         (LlamaConfig, {"hidden_size": 64, "num_attention_heads": 4}, {"intermediate_size": 96, "vocab_size": 9}),
         (LlamaConfig, {"max_position_embeddings": 4096}, {}),
         (LlamaConfig, {"hidden_act": "silu"}, {"hidden_act": "swish"}),
+        (GPT2Config, {"activation_function": "gelu_new"}, {"activation_function": "gelu_pytorch_tanh"}),
         (
             LlamaConfig,
             {"rope_theta": 500000.0, "rope_scaling": {"type": "linear", "factor": 2}},
@@ -145,6 +149,12 @@ def test_what_must_agree(make, ours, theirs, field):
 )
 def test_what_may_differ(make, ours, theirs):
     assert refusals(make(**ours), make(**theirs)) == []
+
+
+def test_names_of_one_activation_give_the_same_values():
+    values = torch.linspace(-12, 12, 4801, dtype=torch.float64)
+    for name, other in SYNONYMS.items():
+        torch.testing.assert_close(ACT2FN[name](values), ACT2FN[other](values), atol=1e-11, rtol=0)
 
 
 def test_a_classifier_reads_the_last_token_and_may_borrow_its_padding():

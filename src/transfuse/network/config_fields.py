@@ -21,7 +21,11 @@ from transfuse.network.spec import Spec
 from transfuse.network.token_ids import TOKEN_IDS_READ
 
 PAIRS = ("image_size", "patch_size")  # one number stands for height and width
-SYNONYMS = {"swish": "silu"}  # two names of one activation
+SYNONYMS = {  # other names of an activation
+    "swish": "silu",
+    "gelu_python": "gelu",
+    **dict.fromkeys(("gelu_pytorch_tanh", "gelu_python_tanh", "gelu_accurate", "gelu_fast"), "gelu_new"),
+}
 
 
 @dataclass(frozen=True)
