@@ -8,6 +8,8 @@ from transformers import (
     BeitConfig,
     BertConfig,
     CLIPConfig,
+    DistilBertConfig,
+    FalconConfig,
     Gemma2Config,
     Gemma3TextConfig,
     GPT2Config,
@@ -149,6 +151,28 @@ def test_what_must_agree(make, ours, theirs, field):
 )
 def test_what_may_differ(make, ours, theirs):
     assert refusals(make(**ours), make(**theirs)) == []
+
+
+@pytest.mark.parametrize(
+    ("make", "ours", "theirs", "without", "reading"),
+    [
+        (LlamaConfig, {}, {"tie_word_embeddings": True}, "LlamaForSequenceClassification", "LlamaForCausalLM"),
+        (LlamaConfig, {}, {"tie_word_embeddings": True}, "LlamaModel", "LlamaForCausalLM"),
+        (GPT2Config, {}, {"tie_word_embeddings": False}, "GPT2Model", "GPT2LMHeadModel"),
+        (MBartConfig, {}, {"tie_word_embeddings": False}, None, "MBartForSequenceClassification"),
+        (T5Config, {}, {"tie_word_embeddings": False}, "T5EncoderModel", "T5ForConditionalGeneration"),
+        (T5Config, {}, {"tie_word_embeddings": False}, "T5ForTokenClassification", "T5ForConditionalGeneration"),
+        (T5Config, {}, {"eos_token_id": 5}, "T5EncoderModel", "T5ForSequenceClassification"),
+        (DistilBertConfig, {}, {"sinusoidal_pos_embds": True}, "DistilBertForSequenceClassification", None),
+        (FalconConfig, {"alibi": True}, {"alibi": True, "rope_theta": 5.0}, "FalconForCausalLM", None),
+        (FalconConfig, {}, {"rope_theta": 5.0}, None, "FalconForCausalLM"),
+    ],
+)
+def test_fields_that_some_classes_do_not_read(make, ours, theirs, without, reading):
+    if without:
+        assert refusals(make(**ours), make(**theirs), without) == []
+    if reading:
+        assert len(refusals(make(**ours), make(**theirs), reading)) == 2
 
 
 def test_names_of_one_activation_give_the_same_values():

@@ -68,7 +68,7 @@ SIZES_READ = {"deberta-v2": ("max_position_embeddings",), "albert": ("num_hidden
 TRAINING = re.compile(
     r"\w*dropout\w*|\w+_pdrop|\w+_layerdrop|drop_path_rate|init_std|initializer_\w+|\w+_init_value|layerscale_value|problem_type"
     r"|router_aux_loss_coef|router_jitter_noise|sparse_prediction|sparse_pred_ignore_index|gradient_checkpointing"
-    r"|pos_embed_(shift|jitter|rescale)|apply_spec_augment|mask_(time|feature)_\w+|norm_pix_loss"
+    r"|sinusoidal_pos_embds|pos_embed_(shift|jitter|rescale)|apply_spec_augment|mask_(time|feature)_\w+|norm_pix_loss"
 )
 # These change what is stored or returned, how numbers are rounded, or the order of computation. `check_same_labels`
 # compares the names of classes.
@@ -148,6 +148,8 @@ REVIEWED = (  # model types whose code was read to fill the tables of this file
 # mask of booleans to the scores (transformers 5.24).
 CHANGING = {"falcon": ("output_attentions",)}
 HEADS = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")  # of ModernBERT
+LANGUAGE_HEADS = ("ForCausalLM", "LMHeadModel", "ForMaskedLM", "ForConditionalGeneration", "MarianMTModel")
+SEVERAL_EMBEDDINGS = ("BartModel", "BartForSequenceClassification", "BartForQuestionAnswering")  # which may be tied
 HEAD_FIELDS = {  # fields that one head reads, with the endings of the names of the classes that have it
     "pooler_act": ("ViTModel", "DeiTModel"),
     "pooler_hidden_act": ("ForSequenceClassification",),
@@ -158,6 +160,8 @@ HEAD_FIELDS = {  # fields that one head reads, with the endings of the names of 
     "final_logit_softcapping": ("ForCausalLM",),
     "logits_scaling": ("ForCausalLM",),
     "logit_scale": ("ForCausalLM",),
+    "tie_word_embeddings": (*LANGUAGE_HEADS, *SEVERAL_EMBEDDINGS),
+    "scale_decoder_outputs": ("ForConditionalGeneration",),
 }
 # Fields that transformers reads from configurations that do not declare them, with the defaults that it uses.
 UNDECLARED_DEFAULTS: dict[str, Any] = dict.fromkeys(

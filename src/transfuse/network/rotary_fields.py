@@ -5,6 +5,8 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
+from transfuse.network.families.parts import declared_setting
+
 COMMON_KEYS = ("rope_theta", "partial_rotary_factor")
 # Model types in which only a share of the channels of a head may rotate; without scaling, only these read that share.
 PARTLY_ROTARY = ("phi", "phi3", "stablelm", "gpt_neox", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text")
@@ -42,6 +44,8 @@ def rotary(config: PretrainedConfig, reviewed: bool = True) -> dict[str, Any]:
     Args:
         reviewed: False for a class that a user wrote, which may read any key.
     """
+    if reviewed and declared_setting(config, "alibi"):
+        return {}  # Falcon then has no rotary positions
     settings = getattr(config, "rope_parameters", None) or {}
     by_layer_type = {name: value for name, value in settings.items() if isinstance(value, Mapping)}
     if not by_layer_type:

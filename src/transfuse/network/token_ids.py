@@ -43,6 +43,7 @@ LAST_TOKEN_CLASSIFIERS = (  # model types whose classifier reads the last token 
 )
 CLASSIFIER = "ForSequenceClassification"
 SAME_PADDING = "if both pad texts with the same token, set it to that token's number in both"
+ENCODERS = ("T5EncoderModel", "T5ForTokenClassification")  # classes that read no token IDs, unlike others of their type
 
 
 def reads_token_id(name: str, model_type: str, architecture: str | None) -> bool:
@@ -51,6 +52,8 @@ def reads_token_id(name: str, model_type: str, architecture: str | None) -> bool
     Args:
         architecture: the name of its class; None: any class of its type.
     """
+    if architecture in ENCODERS:
+        return False
     is_classifier = architecture is None or CLASSIFIER in architecture
     reads_padding = model_type in LAST_TOKEN_CLASSIFIERS and is_classifier
     return name in TOKEN_IDS_READ.get(model_type, ("pad_token_id",) if reads_padding else ())
