@@ -35,6 +35,7 @@ from transfuse.network.families import FAMILIES, vit
 
 LINEAR = {"rope_type": "linear", "factor": 2.0, "rope_theta": 500000.0}
 YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 10000.0, "original_max_position_embeddings": 32}
+FULL = {"num_hidden_layers": 2, "layer_types": ["full_attention"] * 2}
 PROPORTIONAL = {"rope_type": "proportional", "rope_theta": 10000.0, "partial_rotary_factor": 1.0}
 
 
@@ -74,6 +75,12 @@ def refusals(ours: PretrainedConfig, theirs: PretrainedConfig, architecture: str
         (GPTNeoXConfig, {}, {"rotary_pct": 0.5}, "rope_parameters.partial_rotary_factor"),
         (GPTNeoXConfig, {}, {"use_parallel_residual": False}, "use_parallel_residual"),
         (MistralConfig, {}, {"sliding_window": None}, "sliding_window"),
+        (
+            MistralConfig,
+            FULL | {"sliding_window": 64},
+            FULL | {"sliding_window": None},
+            "sliding_window",
+        ),  # unread types
         (
             Qwen2Config,
             {"use_sliding_window": True, "num_hidden_layers": 2, "max_window_layers": 1},

@@ -10,6 +10,7 @@ from transformers import PretrainedConfig
 
 from transfuse.errors import TransfuseError
 from transfuse.network.families import declare
+from transfuse.network.families.parts import declared_setting
 from transfuse.network.field_roles import (
     UNDECLARED_DEFAULTS,
     affects_output,
@@ -106,8 +107,8 @@ def _checked_elsewhere(
 
 
 def _attention(config: PretrainedConfig) -> list[str]:
-    """Return the kinds of attention of the layers; if the configuration has none, assume windows."""
-    return list(getattr(config, "layer_types", None) or ["sliding"])
+    """Return the kinds of attention of the layers; if the class of the configuration declares none, assume windows."""
+    return list(declared_setting(config, "layer_types") or ["sliding"])
 
 
 def _plain_differences(anchor: PretrainedConfig, source: PretrainedConfig, prefix: str) -> Iterator[FieldDifference]:
