@@ -1,6 +1,8 @@
 """Models with more blocks than the anchor give some up, and are fused into its shape."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,13 +11,18 @@ from languages import TEXTS, gpt2, llama, saved
 from transformers import PreTrainedModel
 
 import transfuse
+from transfuse.base.batch import Batch
 from transfuse.base.progress import Silent, silent
 from transfuse.data.processors import model_processor
+from transfuse.distillation.validation import BatchSplit
 from transfuse.errors import ConfigError
 from transfuse.evaluation.samples import measured_samples
-from transfuse.fusion import depth
+from transfuse.fusion import depth, fewer_blocks
 from transfuse.fusion.block_order import has_in_order, has_places, same_kind
 from transfuse.fusion.depth import with_idle_blocks
+from transfuse.merging import learning
+from transfuse.network.model import Network
+from transfuse.network.sizes import Sizes
 from transfuse.report.measure import measure
 
 FITTED = {"merge": "least-squares", "device": "cpu"}
@@ -98,6 +105,34 @@ def test_the_deeper_model_teaches(pair: list[Path], monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("transfuse.merging.learning.WeightDistillation.__init__", spy)
     transfuse.fuse(pair, TEXTS, device="cpu", merge="learned", steps=1)
     assert teachers == [2, 4]
+
+
+def texts_of(batches: Sequence[Batch]) -> set[tuple[int, ...]]:
+    return {tuple(row) for batch in batches for row in batch["input_ids"].tolist()}
+
+
+@pytest.mark.parametrize("merge", ["learned", "least-squares"])
+def test_held_out_samples_are_not_fitted(pair: list[Path], monkeypatch: pytest.MonkeyPatch, merge: str) -> None:
+    """All samples are fitted if nothing is learned."""
+    seen: list[set[tuple[int, ...]]] = []
+    held_out: set[tuple[int, ...]] = set()
+    fit, divide = fewer_blocks.fitted, learning.split_with_answers
+
+    def spy(large: Network, sizes: Sizes, parts: BatchSplit, *rest: Any) -> Any:
+        seen.append(texts_of([*parts[0], *parts[1]]))
+        return fit(large, sizes, parts, *rest)
+
+    def spy_on_validation(*given: Any) -> BatchSplit:
+        parts = divide(*given)
+        held_out.update(texts_of(parts[1]))
+        return parts
+
+    monkeypatch.setattr(fewer_blocks, "fitted", spy)
+    monkeypatch.setattr(learning, "split_with_answers", spy_on_validation)
+    transfuse.fuse(pair, TEXTS, device="cpu", merge=merge, **{"steps": 1} if merge == "learned" else {})
+    assert len(seen) == 1
+    assert not seen[0] & held_out
+    assert len(seen[0]) + len(held_out) == len(set(TEXTS))
 
 
 def test_an_interrupted_run_takes_the_blocks_from_its_cache(

@@ -11,18 +11,16 @@ from jaxtyping import Bool
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import first_samples
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.hashing import digest
 from transfuse.fusion.block_order import has_in_order
 from transfuse.fusion.depth_samples import DepthSamples
-from transfuse.merging.learning import MAX_FITTED_SAMPLES
 from transfuse.network.model import network
 from transfuse.network.precision import stored_as
 from transfuse.network.sizes import Sizes
 from transfuse.network.target_sizes import target_sizes
 from transfuse.shrinking.plan import fitted
-from transfuse.shrinking.split import split
+from transfuse.shrinking.split import split_to_fit
 
 
 def with_fewer_blocks(
@@ -46,15 +44,15 @@ def with_fewer_blocks(
     """
     large = network(source, samples.options.torch_device(), name)
     batches = samples.batches(name, anchor, large.model)
-    train, validation = split(batches)
     store = NO_STORE
     if samples.cache is not None:
         store = Store(samples.cache).of(
             fewer_blocks=[digest("", source.state_dict()), allowed.tolist()],
             data=[digest("", batch) for batch in batches],
+            learns=samples.options.learns,
             transfuse=version("transfuse"),
         )
     sizes = target_sizes(source.config, Sizes(layers=allowed.shape[1]), name)
-    parts = [*first_samples(train, MAX_FITTED_SAMPLES)], validation
+    parts = split_to_fit(batches, samples.options.learns)
     small, _, facts = fitted(large, sizes, parts, samples.progress, store, partial(has_in_order, allowed))
     return stored_as(source.dtype, small.to("cpu")), facts["blocks"]

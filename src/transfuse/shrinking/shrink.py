@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import Batch, batch_size, first_samples
+from transfuse.base.batch import Batch, batch_size
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.distributed import process_group
 from transfuse.base.folders import cache_folder
@@ -35,7 +35,6 @@ from transfuse.config.validation import check_read
 from transfuse.data.load import data_name, warn_of_test_split
 from transfuse.data.processors import loaded_processor
 from transfuse.errors import ConfigError
-from transfuse.merging.learning import MAX_FITTED_SAMPLES
 from transfuse.network.model import Network, network
 from transfuse.network.precision import stored_as
 from transfuse.network.registry import load_families
@@ -45,7 +44,7 @@ from transfuse.shrinking.plan import choose_sizes, fitted, plan
 from transfuse.shrinking.possible import possible_sizes
 from transfuse.shrinking.result import Shrunk
 from transfuse.shrinking.samples import read_samples
-from transfuse.shrinking.split import split
+from transfuse.shrinking.split import split, split_to_fit
 from transfuse.shrinking.streamed import checked_streaming, mapped_checkpoint, with_precision
 
 
@@ -196,17 +195,12 @@ def shrunk_model(
     Raises:
         ConfigError: there are fewer than two samples.
     """
-    train, validation = split(batches)
     learning = options.learning()
-    trains = learning.trains
-    few = [*first_samples(train, MAX_FITTED_SAMPLES)]
-    if trains:  # the validation samples tell when the training should stop
-        small, projection, facts = fitted(large, sizes, split(few), progress, store)
-    else:
-        small, projection, facts = fitted(large, sizes, (few, validation), progress, store)
+    parts = split_to_fit(batches, learning.trains)
+    small, projection, facts = fitted(large, sizes, parts, progress, store)
     watch.lap("fitting layers")
-    if trains:
-        loop = ProjectedDistillation(small, projection, (train, validation), learning, options.seed)
+    if learning.trains:
+        loop = ProjectedDistillation(small, projection, split(batches), learning, options.seed)
         state = store.folder and store.folder / "weights.pt"
         facts["learned_weights"] = asdict(loop.run("weights", state, progress.track))
         watch.lap("training")

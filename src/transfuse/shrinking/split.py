@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from transfuse.base.batch import Batch, has_targets, validation_split
+from transfuse.base.batch import Batch, batch_size, first_samples, has_targets, validation_split
 from transfuse.errors import NO_TARGETS, ConfigError, DataError
+from transfuse.merging.learning import MAX_FITTED_SAMPLES
 
 
 def split(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
@@ -19,3 +20,19 @@ def split(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
     if not train or not validation:
         raise ConfigError("data: shrinking needs at least two samples, to fit to and to validate on; give more")
     return train, validation
+
+
+def split_to_fit(batches: Sequence[Batch], trains: bool) -> tuple[list[Batch], list[Batch]]:
+    """Return the samples that layers are fitted to, as samples to choose units and blocks by, and others.
+
+    Args:
+        trains: whether weights are trained afterwards. The samples that `split` holds out then tell when the training
+            should stop, so layers are not fitted to them, unless there are only two samples.
+
+    Raises:
+        ConfigError: there are fewer than two samples.
+        DataError: no sample has anything to predict.
+    """
+    train, validation = split(batches)
+    few: list[Batch] = [*first_samples(train, MAX_FITTED_SAMPLES)]
+    return split(few) if trains and sum(map(batch_size, few)) > 1 else (few, validation)
