@@ -76,7 +76,8 @@ def test_a_gguf_file(tmp_path: Path) -> None:
 )
 def test_quantized(vit: Path, method: str, how: str) -> None:
     edit_config(vit, quantization_config={"quant_method": method})
-    refuses(vit, str(vit / "config.json"), f"quantized ({method})", "give the model that they were made from", how)
+    advice = ["give the model that they were made from", how, "and save the tokenizer or processor with them"]
+    refuses(vit, str(vit / "config.json"), f"quantized ({method})", *advice)
 
 
 def test_quantized_by_an_unnamed_method(vit: Path) -> None:

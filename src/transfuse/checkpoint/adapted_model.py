@@ -47,9 +47,8 @@ def load_base(
     try:
         config = read_config(folder)
     except QuantizedError as error:
-        raise CheckpointError(
-            f"{name}: {error}, and set base_model_name_or_path in adapter_config.json to it"
-        ) from error
+        advice = "then set base_model_name_or_path in adapter_config.json to that model"
+        raise CheckpointError(f"{name}: {error}; {advice}") from error
     own_class: Any = model_class(config, folder)
     architecture = adapted_class(config, own_class, settings)
     classes = {shapes[key][0] for head in CLASSIFIERS if (key := f"{PREFIX}{head}.weight") in shapes}

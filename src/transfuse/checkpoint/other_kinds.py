@@ -20,8 +20,8 @@ WEIGHT_NAMES = {  # by the ending of a file: the name that from_pretrained looks
 DEQUANTIZE = {  # by quant_method; other methods have no such setting in transformers
     "bitsandbytes": "{name}.from_pretrained(FOLDER).dequantize().save_pretrained(NEW)",
     "higgs": "{name}.from_pretrained(FOLDER).dequantize().save_pretrained(NEW)",
-    "fp8": "quantization_config=FineGrainedFP8Config(dequantize=True) in from_pretrained, and save_pretrained",
-    "mxfp4": "quantization_config=Mxfp4Config(dequantize=True) in from_pretrained, and save_pretrained",
+    "fp8": "quantization_config=FineGrainedFP8Config(dequantize=True) in from_pretrained, then save_pretrained",
+    "mxfp4": "quantization_config=Mxfp4Config(dequantize=True) in from_pretrained, then save_pretrained",
 }
 
 
@@ -99,5 +99,5 @@ def check_not_quantized(config: Mapping[str, Any], file: Path) -> None:
     how = DEQUANTIZE.get(str(method), "the tool that quantized them").format(name=name)
     raise QuantizedError(
         f"{file}: the weights are quantized{named}; give the model that they were made from, or dequantize them with"
-        f" {how}"
+        f" {how}, and save the tokenizer or processor with them"
     )
