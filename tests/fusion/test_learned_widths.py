@@ -1,10 +1,13 @@
-"""Learned weights of a fusion of two widths: the predictions of the other model as it is are learned."""
+"""Learned weights of models that maps only approximate: the predictions of the other model as it is are learned."""
 
+import pytest
 import torch
 from transformers import ViTConfig, ViTForImageClassification, ViTModel
 
-from transfuse import fuse
+from transfuse import fuse, match
+from transfuse.base.progress import silent
 from transfuse.cli.demo.digits import NAMES, digits, processor
+from transfuse.fusion.fuse import _request
 
 DIGITS = {"image_size": 8, "patch_size": 2, "num_channels": 1, "id2label": dict(enumerate(NAMES))}
 
@@ -44,3 +47,14 @@ def test_without_heads_the_aligned_embeddings_are_learned() -> None:
     images = {"processor": processor(), "samples": 100, "steps": 2}
     fused = fuse([narrow, wide], digits().remove_columns("label"), align="flow", merge="learned", **images)
     assert fused.model.config.hidden_size == 16
+
+
+@pytest.mark.parametrize(("align", "as_they_are"), [("flow", [1]), ("exact", [])])
+def test_a_model_of_the_same_width_teaches_as_it_is_where_maps_do_not_keep_its_function(align, as_they_are) -> None:
+    models = [vit(16, 1), vit(16, 2)]
+    options = {"align": align, "merge": "learned", "samples": 20, "steps": 1}
+    request = _request(match(models, digits(), processor=processor(), **options), silent)
+    assert list(request.originals) == as_they_are
+    pixels = torch.randn(3, 1, 8, 8)
+    for number, model in request.originals.items():
+        torch.testing.assert_close(model(pixels).logits, models[number](pixels).logits)

@@ -17,6 +17,7 @@ from transfuse.checkpoint.finite import check_finite, check_range
 from transfuse.checkpoint.growth import growth_is_unused
 from transfuse.checkpoint.load import Model, local_directory
 from transfuse.checkpoint.parent_card import differing_licenses
+from transfuse.config.literals import ALIGNMENTS
 from transfuse.config.settings import torch_dtype
 from transfuse.data.processors import loaded_processor
 from transfuse.errors import ConfigError, SpecError
@@ -163,8 +164,9 @@ def _request(matched: Matched, progress: Progress) -> MergeRequest:
 def _originals(matched: Matched) -> dict[int, PreTrainedModel]:
     """Return the models whose predictions can be learned as they are, by their numbers, if maps only approximate them.
 
-    Their widths differ from those of the anchor, or they gave up blocks. Their vocabularies do not differ. There are
-    none without heads, because embeddings of another width cannot be compared.
+    Their widths differ from those of the anchor, they gave up blocks, or their alignment does not keep what they
+    compute. Their vocabularies do not differ. There are none without heads, because embeddings of another
+    width or basis cannot be compared.
     """
     networks = matched.networks
     if not matched.context.batches or not has_logits(networks[0].model):
@@ -174,6 +176,8 @@ def _originals(matched: Matched) -> dict[int, PreTrainedModel]:
     numbers = [
         number for number, shape in enumerate(shapes) if shape != shapes[0] and vocab_sizes[number] == vocab_sizes[0]
     ]
+    if not ALIGNMENTS[matched.options.align]:
+        numbers += [number for number, rows in enumerate(matched.inputs.rows, 1) if rows is None]
     return {number: networks[number].model for number in numbers} | dict(matched.inputs.whole)
 
 

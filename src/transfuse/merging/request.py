@@ -37,8 +37,8 @@ class MergeRequest:
         layers: weights and densities that may change over the depth, and options of task vectors.
         learning: training options.
         carry: other targets of fitted layers, where a fine-tune is carried; None: what the parents compute.
-        originals: the models of other widths, or with more blocks, as they are, by their numbers. Their tensors in
-            `parents` only approximate them.
+        originals: the models of other widths, with more blocks, or whose alignment does not keep what they compute, as
+            they are, by their numbers. Their tensors in `parents` only approximate them.
         growth: the shapes between which the model grows; None: it has the shape of its parents. Only least squares and
             learned weights grow.
         record: entries for `transfuse.json`. The method may add some.
@@ -62,7 +62,7 @@ class MergeRequest:
     record: dict[str, Any] = field(default_factory=dict)
 
     def teachers(self, parents: Sequence[PreTrainedModel]) -> list[PreTrainedModel]:
-        """Return the models whose predictions are learned: the parents, those of other sizes as they are."""
+        """Return the models whose predictions are learned: the parents, or the originals."""
         return [self.originals.get(number, parent) for number, parent in enumerate(parents)]
 
     def tensor_weights(self, name: str) -> Sequence[float]:
