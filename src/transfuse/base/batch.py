@@ -47,6 +47,11 @@ def is_labeled_per_sample(batch: Batch) -> bool:
     return "labels" not in batch or batch["labels"].ndim == 1 or batch["labels"].is_floating_point()
 
 
+def answer_count(batch: Batch) -> int:
+    """Return how many answers a batch has: one per labeled token, or one per sample if tokens have no labels."""
+    return batch_size(batch) if is_labeled_per_sample(batch) else len(labels_of(batch))
+
+
 def output_mask(batch: Batch) -> Tensor | None:
     """Return the mask of the tokens that a model has outputs for, which are its decoder's if it has one."""
     return batch.get("decoder_attention_mask", batch.get("attention_mask"))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
-from transfuse.base.batch import Batch, batch_size, is_labeled_per_sample, labels_of
+from transfuse.base.batch import Batch, answer_count, labels_of
 from transfuse.base.budget import cache_bytes
 from transfuse.base.distributed import process_group
 from transfuse.config.finetune_options import FinetuneOptions
@@ -88,7 +88,7 @@ class DistillationTrainer(Trainer):
     def get_batch_samples(self, *given: Any) -> tuple[list[Any], Any]:
         """Return the batches of the next step, and take note of how many answers a forward pass has."""
         batches, count = super().get_batch_samples(*given)
-        self.mean_answers = sum(map(_answer_count, batches)) / max(len(batches), 1) or 1.0
+        self.mean_answers = sum(map(answer_count, batches)) / max(len(batches), 1) or 1.0
         return batches, count
 
     def compute_loss(
@@ -111,7 +111,7 @@ class DistillationTrainer(Trainer):
             loss = loss + (1 - share) * kind.losses(predicted, labels_of(inputs), **smoothed)
         if share > 0:
             loss = loss + share * self._distillation_loss(predicted, inputs, kind)
-        loss = loss * _answer_count(inputs) / self.mean_answers
+        loss = loss * answer_count(inputs) / self.mean_answers
         return (loss, {"logits": predicted}) if return_outputs else loss
 
     def _distillation_loss(
@@ -127,11 +127,6 @@ class DistillationTrainer(Trainer):
         targets = ensemble_predictions(weighting, self.teachers, equal_weights, inputs, temperature)
         loss: Tensor = temperature**2 * kind.losses(predicted / temperature, targets)
         return loss
-
-
-def _answer_count(batch: Batch) -> int:
-    """Return how many predictions of a batch the loss compares: those of labeled tokens, or one per sample."""
-    return batch_size(batch) if is_labeled_per_sample(batch) else len(labels_of(batch))
 
 
 class ProgressCallback(TrainerCallback):

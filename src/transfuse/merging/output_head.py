@@ -24,10 +24,10 @@ from transfuse.activations.prefix_cache import PrefixCache
 from transfuse.base.batch import (
     IGNORED_LABEL,
     Batch,
+    answer_count,
     batch_size,
     cast,
     is_labeled_per_sample,
-    labels_of,
     sample_indices,
 )
 from transfuse.base.distributed import process_group
@@ -114,8 +114,8 @@ def _collect_samples(head: OutputHead, models: Sequence[PrefixCache], split: Spl
     group = process_group()
     module = models[0].model.get_submodule(head.linear.name)
     needed = MAX_SCORES // (head.linear.writes.size * group.count)
-    split = split.first(_number_of_answers, THINNING * needed)
-    answers = sum(map(_number_of_answers, split.batches))
+    split = split.first(answer_count, THINNING * needed)
+    answers = sum(map(answer_count, split.batches))
     step = max(1, -(-answers // needed))
     records: Records = {}
     parts: list[HeadSamples] = []
@@ -133,11 +133,6 @@ def _collect_samples(head: OutputHead, models: Sequence[PrefixCache], split: Spl
         parts.append(HeadSamples(inputs, targets, sample + samples))
         samples += batch_size(batch)
     return _gather(parts, samples)
-
-
-def _number_of_answers(batch: Batch) -> int:
-    """Return the number of labeled tokens, or of samples if tokens have no labels."""
-    return batch_size(batch) if is_labeled_per_sample(batch) else len(labels_of(batch))
 
 
 def _thinned(batch: Batch, step: int, start: int) -> tuple[Batch, slice]:
