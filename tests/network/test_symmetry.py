@@ -1,4 +1,4 @@
-"""Norms whose gains have zeros, folded into what reads them."""
+"""Norms whose gains have zeros or tiny numbers, folded into what reads them."""
 
 import pytest
 import torch
@@ -12,11 +12,11 @@ from transfuse.network.symmetry import fold, symmetric
 by_name = {case.name: case for case in CASES}
 
 
-def folded(name, norm, **changes):
-    """A model with a zero in a gain, and its folded tensors."""
+def folded(name, norm, gain=0.0, **changes):
+    """A model with a zero or another number in a gain, and its folded tensors."""
     model = by_name[name].build(1, **changes)
     with torch.no_grad():
-        model.get_submodule(norm).weight[0] = 0
+        model.get_submodule(norm).weight[0] = gain
     spec = symmetric(unfused(by_name[name].spec(model)))
     return model, fold(spec, network(model, torch.device("cpu")).tensors)
 
@@ -30,7 +30,8 @@ def test_a_map_that_reads_a_norm_twice_takes_both_shifts():
     assert not tensors["dinov2.layernorm.bias"].any()
 
 
-def test_the_reader_without_a_bias_is_named():
+@pytest.mark.parametrize("gain", [0.0, 1e-5, -1e-5])
+def test_the_reader_without_a_bias_is_named(gain):
     name = "BeitForImageClassification-use_relative_position_bias"
     with pytest.raises(SpecError, match=r"and beit\.layers\.0\.attention\.k_proj has no bias to fold that into"):
-        dict(folded(name, "beit.layers.0.layernorm_before")[1])
+        dict(folded(name, "beit.layers.0.layernorm_before", gain)[1])

@@ -22,6 +22,8 @@ from transfuse.network.operations import Junction, LayerScale, Linear, Norm, Wri
 from transfuse.network.space import Axis, Group, Space
 from transfuse.network.spec import Spec
 
+MIN_FACTOR = 1e-4  # of a gain or scale, relative to the largest one, by which something may be divided
+
 
 def symmetric(spec: Spec) -> Spec:
     """Return the declaration with every residual stream merged into one space, which has its exact group.
@@ -111,7 +113,7 @@ def fold(spec: Spec, tensors: Mapping[str, Tensor]) -> Lazy:
         tensors: parameters in float32 or better.
 
     Raises:
-        SpecError: the bias of a norm cannot be folded, because a reader has no bias and the gain has a zero.
+        SpecError: the bias of a norm cannot be folded, because a reader has no bias and a gain is zero or tiny.
     """
     folded = Lazy.of(tensors)
     for norm, readers in folded_norms(spec):
@@ -175,6 +177,12 @@ def _fold_norm(norm: Norm, readers: list[Linear], tensors: Lazy) -> None:
     tensors.change(norm.gain, torch.ones_like)
 
 
+def is_tiny(factors: Tensor) -> Tensor:
+    """Return which factors are too small beside the largest to divide by them."""
+    sizes = factors.abs()
+    return sizes <= MIN_FACTOR * sizes.max()
+
+
 def _shifted_bias(matrix: Callable[[], Tensor], shift: Tensor, bias: Tensor) -> Tensor:
     return bias + matrix() @ shift
 
@@ -200,11 +208,11 @@ def _fold_shift(norm: Norm, readers: list[Linear], tensors: Lazy) -> None:
         for reader, bias in zip(readers, biases, strict=True):
             tensors.change(bias, partial(_shifted_bias, tensors.thunk(reader.matrix), shift))
         tensors.change(name, torch.zeros_like)
-    elif ((gain == 0) & (shift != 0)).any():
+    elif (is_tiny(gain) & (shift != 0)).any():
         reader = next(op for op in readers if shifted_biases([op]) is None)
         raise SpecError(
-            f"tensor {norm.gain} has a zero where {name} is not zero, and {reader.name} has no bias to fold that into;"
-            " use --align flow"
+            f"tensor {norm.gain} is zero or tiny where {name} is not zero, and {reader.name} has no bias to fold that"
+            " into; use --align flow"
         )
     else:
         tensors.change(name, lambda shift: shift / gain.where(gain != 0, gain.new_ones(())))

@@ -15,10 +15,8 @@ from transfuse.alignment.transform import transform_all
 from transfuse.base.lazy import Lazy, Tensors
 from transfuse.network.operations import Linear, Norm
 from transfuse.network.spec import Spec
-from transfuse.network.symmetry import fold, folded_norms, folded_scales, shifted_biases
+from transfuse.network.symmetry import fold, folded_norms, folded_scales, is_tiny, shifted_biases
 from transfuse.transport.maps import Invertible, Matrix
-
-MIN_FACTOR = 1e-4  # of a folded gain or scale, relative to the largest one, by which a difference may be divided
 
 
 def original_form(spec: Spec, original: Tensors, changed: Tensors) -> Lazy | None:
@@ -35,7 +33,7 @@ def original_form(spec: Spec, original: Tensors, changed: Tensors) -> Lazy | Non
     """
     norms, scales = folded_norms(spec), folded_scales(spec)
     if any(
-        _has_tiny(original[name]) for name in [norm.gain for norm, _ in norms] + [scale.name for scale, _ in scales]
+        is_tiny(original[name]).any() for name in [norm.gain for norm, _ in norms] + [scale.name for scale, _ in scales]
     ):
         return None
     folded = fold(spec, original)
@@ -48,11 +46,6 @@ def original_form(spec: Spec, original: Tensors, changed: Tensors) -> Lazy | Non
     for scale, writer in scales:
         _unfold_scale(writer, original[scale.name], differences)
     return Lazy({name: partial(_sum, original, differences, name) for name in differences})
-
-
-def _has_tiny(factors: Tensor) -> bool:
-    sizes = factors.abs()
-    return bool((sizes <= MIN_FACTOR * sizes.max()).any())
 
 
 def _inverse(map_: Matrix) -> Matrix:
