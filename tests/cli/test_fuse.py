@@ -31,7 +31,8 @@ def test_learned_maps_keep_the_function_and_say_how_it_went(world: World, run: R
     assert (ran.status, ran.err) == (0, "")
     found = record(world.here / "out")
     assert found["learning"]["steps"] == 4
-    assert found["learning"]["excess"][-1] <= found["learning"]["excess"][0]
+    excess = dict(zip(found["learning"]["validated"], found["learning"]["excess"], strict=True))
+    assert excess[found["learning"]["best"]] == min(excess.values())
     assert found["alignments"][0]["output_deviation"] < 1e-4
     assert [path.name for path in world.here.iterdir()] == ["out"]
 
@@ -39,7 +40,7 @@ def test_learned_maps_keep_the_function_and_say_how_it_went(world: World, run: R
 def test_learned_weights_say_how_it_went_and_are_not_worse(world: World, run: Run) -> None:
     ran = run(*learn(world, what=WEIGHTS))
     assert (ran.status, ran.err) == (0, "")
-    assert "weights learned" in ran.out or "learning weights gained nothing" in ran.out
+    assert "weights learned" in ran.out or "learning weights gained" in ran.out
     found = record(world.here / "out")
     assert (found["merge"], found["learned_weights"]["steps"]) == ("learned", 4)
     assert found["least_squares"]

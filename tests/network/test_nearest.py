@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from transformers import Gemma3Config, Gemma3ForCausalLM, Gemma3ForConditionalGeneration
+from kinds import tokenizer
+from transformers import Gemma3Config, Gemma3ForCausalLM, Gemma3ForConditionalGeneration, Gemma3Processor
+from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 
 import transfuse
 from transfuse.alignment.exact.groups import random_alignment
@@ -65,6 +67,10 @@ def test_language_models_are_fused_as_the_page_shows(tmp_path, monkeypatch):
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
     model.save_pretrained("A")
+    words = tokenizer()
+    special = {"image_token": "<image>", "boi_token": "<begin>", "eoi_token": "<end>"}
+    words = type(words)(tokenizer_object=words.backend_tokenizer, extra_special_tokens=special)
+    Gemma3Processor(Gemma3ImageProcessorPil(size={"height": 8, "width": 8}), words).save_pretrained("A")
     shutil.copytree("A", "B")
     exec(taken_out, {})
     text = Gemma3ForCausalLM.from_pretrained("B-text").double()
