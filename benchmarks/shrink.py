@@ -4,6 +4,7 @@ python benchmarks/shrink.py --model MODEL --data cifar10 --name shrink-vit --ste
 python benchmarks/shrink.py --model warandpeace-gpt2-192-1 --data warandpeace --name shrink-gpt2 --steps 100 \
   --samples 500 --epochs 8
 python benchmarks/shrink.py --model MODEL --data antibody --name shrink-antibody --steps 100 --samples 700
+python benchmarks/shrink.py --model all-minilm-l6-v2 --data sst2 --name shrink-sentences --steps 100
 
 MODEL is a folder, or the name of a parent. `shrink` is measured after its layers are fitted, and after training. The
 controls: units chosen by the norm of their weights, or at random, then fitted and trained in the same way; a random
@@ -11,7 +12,8 @@ start that is trained on the large model in the same way; and the same size trai
 as many steps, and with `--epochs` also for so many epochs of the whole training split, as large models are. Everything
 else is fitted to the same samples of the training split. All are measured on others: the validation split, or the test
 split with `--split test`. The antibodies have a test split only. Models of books also continue prompts greedily;
-`same_tokens` is the number of tokens until the first one that differs from the large model's. `seconds` are of the
+`same_tokens` is the number of tokens until the first one that differs from the large model's. A model of sentence
+embeddings (sst2) is measured as `embeddings` says, and has no control that is trained on labels. `seconds` are of the
 processor.
 """
 
@@ -27,6 +29,8 @@ from typing import Any
 import torch
 from common import DATA, PARENTS, record, split
 from datasets import Dataset, load_dataset
+from embeddings import EmbeddingQuality
+from subjects import sentences
 from texts import BOOKS, passages
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -56,7 +60,8 @@ from transfuse.shrinking.samples import read_samples
 
 DRAWS = 3  # of the hidden letters of each antibody
 ANTIBODIES = ("antibody", "antibody-light")  # sequences of heavy and of light chains
-TEXTS = (*BOOKS, *ANTIBODIES)
+SENTENCES = "sst2"
+TEXTS = (*BOOKS, *ANTIBODIES, SENTENCES)
 LONG_BATCH = 16  # samples of a step in training for long
 PROMPTS = 100  # of as many tokens as are then generated
 GENERATED = 32
@@ -120,11 +125,18 @@ class Subject:
         self.processor = model_processor(self.model, self.loaded, None)
         self.large = network(self.loaded, options.torch_device())
         self.prompts = _prompts(self.measured_on, self.processor) if data in BOOKS else None
+        self.embeddings: EmbeddingQuality | None = None
+        if data == SENTENCES:
+            rows = self.measured_on.select(range(min(limit, len(self.measured_on))))
+            self.embeddings = EmbeddingQuality(self.loaded, self.processor, self.fitted_on, rows)
+            self.fitted_on = self.fitted_on.select_columns("sentence")
         self.continued = self.generate(self.loaded)
         _, self.batches = read_samples(self.large.model, self.model, self.fitted_on, options, None, silent)
 
     def measure(self, model: PreTrainedModel) -> dict[str, float]:
         """Return loss and accuracy on samples that nothing was fitted to."""
+        if self.embeddings is not None:
+            return self.embeddings.measure(model)
         draws = [
             transfuse.evaluate([model], self.measured_on, self.limit, self.processor, seed=seed).models["model 1"]
             for seed in range(self.draws)
@@ -171,6 +183,8 @@ def _samples(data: str, measured: str) -> tuple[Dataset, Dataset]:
     """Return training samples, and others to measure on."""
     if data in BOOKS:
         return passages("train", data), passages(measured, data)
+    if data == SENTENCES:
+        return sentences("train"), sentences(measured)
     if data in ANTIBODIES:
         files = [str(DATA.parent / "real" / f"antibody.{name}.jsonl") for name in ("calibration", "test")]
         both = (load_dataset("json", data_files=file, split="train").select_columns("text") for file in files)
@@ -218,7 +232,8 @@ def compare(subject: Subject, sizes: Sizes, epochs: float | None) -> list[dict[s
     assert first is not None
     small, projection = first
     add("random start, trained", lambda: trained(randomly_started(small, 1), projection, batches, subject.options))
-    add("labels alone", lambda: subject.scratch(small))
+    if subject.embeddings is None:
+        add("labels alone", lambda: subject.scratch(small))
     if epochs:
         add("labels alone, long", lambda: subject.scratch(small, epochs))
     return rows

@@ -48,6 +48,22 @@ def table(name: str, perplexity: bool = False) -> str:
     return markdown(["", "parameters", "loss", "more", "perplexity" if perplexity else "accuracy", *same], rows)
 
 
+def embeddings(name: str) -> str:
+    """Return how every way to a smaller model of embeddings compares with the large model."""
+    results = load(name)["results"]
+    large = results.pop("large")
+    rows = [["the large model", "100 %", *_embedding_cells(large)]]
+    for result in results.values():
+        for row in result["rows"]:
+            share = f"{100 * row['parameters'] / large['parameters']:.0f} %"
+            rows.append([NAMES[row["name"]], share, *_embedding_cells(row)])
+    return markdown(["", "parameters", "cosine", "ranks of similarities", "accuracy of a classifier"], rows)
+
+
+def _embedding_cells(row: dict[str, float]) -> list[str]:
+    return [f"{row['cosine']:.3f}", f"{row['ranks']:.3f}", f"{100 * row['accuracy']:.1f} %"]
+
+
 def increases(columns: Mapping[str, str]) -> str:
     """Return how far the loss of every way to a smaller model is above that of the large model, for several models.
 

@@ -85,6 +85,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "shrink-gpt2-all": partial(
         shrink_table.increases, {"shrink-gpt2": "model 1", "shrink-gpt2-2": "model 2", "shrink-gpt2-3": "model 3"}
     ),
+    "shrink-sentences": partial(shrink_table.embeddings, "shrink-sentences"),
     "shrink-antibody": partial(shrink_table.table, "shrink-antibody"),
     "shrink-antibody-400": partial(
         shrink_table.increases,
