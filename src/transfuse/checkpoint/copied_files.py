@@ -45,18 +45,18 @@ def model_files(source: str | Path | None) -> CopiedFiles:
     return CopiedFiles(companions, sentences, folder, (own,))
 
 
-def carried_files(new_base: str | Path | None, tuned: str | Path | None, with_tokenizer: bool) -> CopiedFiles:
+def carried_files(new_base: str | None, tuned: str | None, processor_of: str | None) -> CopiedFiles:
     """Return the files that are copied with a fine-tune that was carried to a new base.
 
     Generation settings and files of sentence-transformers are those of the tuned model, since tuning sets them.
 
     Args:
-        new_base: the folder of the new base, or its name on the Hub; None if it was passed in memory.
-        tuned: the same of the tuned model.
-        with_tokenizer: whether the tokenizer and the chat templates are those of the tuned model, too.
+        new_base: the path or the name of the new base; None if it was passed in memory.
+        tuned: that of the tuned model.
+        processor_of: that of the model whose processor prepared the samples, and whose tokenizer is copied.
     """
     first, second = model_files(new_base), model_files(tuned)
-    tokenizer = (*TOKENIZER_PATTERNS, *EXTRA_TOKENIZER_PATTERNS) if with_tokenizer else ()
+    tokenizer = (*TOKENIZER_PATTERNS, *EXTRA_TOKENIZER_PATTERNS) if tuned is not None and processor_of == tuned else ()
     replaced = (GENERATION, *tokenizer)
     kept = {name: folder for name, folder in first.companions.items() if not matches_any(name, replaced)}
     own = {name: folder for name, folder in second.companions.items() if matches_any(name, replaced)}

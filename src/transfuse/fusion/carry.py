@@ -26,6 +26,7 @@ from transfuse.base.batch import batch_size
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.base.torch_settings import own_torch_settings
+from transfuse.checkpoint.copied_files import carried_files
 from transfuse.checkpoint.given_models import check_given
 from transfuse.checkpoint.leftovers import file_record
 from transfuse.checkpoint.load import Model
@@ -45,7 +46,7 @@ from transfuse.fusion.carry_plan import (
     names_by_role,
     options_for,
 )
-from transfuse.fusion.carry_processor import files_to_carry, processor_source, with_generation_of
+from transfuse.fusion.carry_processor import processor_source, with_generation_of
 from transfuse.fusion.data_memory import check_readable_samples
 from transfuse.fusion.fuse import merge
 from transfuse.fusion.inputs import Inputs, open_models
@@ -107,7 +108,7 @@ def carried(matched: Matched, progress: Progress | bool = silent, processor: Any
     roles = dict(zip(ROLES, (new_base, base, tuned), strict=True))
     targets = matched.carry
     facts = {"carried": roles, "keep": targets and targets.source, "kept_samples": 0}
-    facts |= file_record(files_to_carry(new_base, tuned, matched.processor_of))
+    facts |= file_record(carried_files(new_base, tuned, matched.processor_of))
     if targets:
         facts["kept_samples"] = sum(map(batch_size, targets.kept))
         facts |= {"keep_split": targets.split} if targets.split else {}

@@ -4,7 +4,6 @@ import copy
 
 from transformers import PreTrainedModel
 
-from transfuse.checkpoint.copied_files import CopiedFiles, carried_files
 from transfuse.checkpoint.load import Model, local_directory
 from transfuse.data.tasks import reads_texts
 from transfuse.data.texts import has_tokenizer
@@ -24,17 +23,6 @@ def processor_source(new_base: Model, tuned: Model, architecture: str) -> Model:
     if isinstance(tuned, PreTrainedModel) or not reads_texts(architecture):
         return new_base
     return tuned if has_tokenizer(local_directory(tuned, "allow")) else new_base
-
-
-def files_to_carry(new_base: str | None, tuned: str | None, processor_of: str | None) -> CopiedFiles:
-    """Return the files that are copied with the result.
-
-    Args:
-        new_base: the path or the name of the new base; None if it was passed in memory.
-        tuned: that of the tuned model.
-        processor_of: that of the model whose processor prepared the samples.
-    """
-    return carried_files(new_base, tuned, tuned is not None and processor_of == tuned)
 
 
 def with_generation_of(tuned: PreTrainedModel, model: PreTrainedModel) -> PreTrainedModel:

@@ -12,6 +12,7 @@ from transfuse.alignment.interface import Alignment
 from transfuse.base.folders import given_path
 from transfuse.checkpoint.card import model_card
 from transfuse.checkpoint.carried_card import carried_card
+from transfuse.checkpoint.copied_files import carried_files
 from transfuse.checkpoint.lazy_tensors import stored_tensors
 from transfuse.checkpoint.origin import Origin
 from transfuse.checkpoint.outcome import learning_line, reference
@@ -21,7 +22,6 @@ from transfuse.checkpoint.push import COMMIT_MESSAGE, check_push, push_folder
 from transfuse.checkpoint.save import Writer, model_writer, save_checkpoint
 from transfuse.config.options import Options
 from transfuse.fusion.adapter import AdapterBase
-from transfuse.fusion.carry_processor import files_to_carry
 from transfuse.fusion.streamed import StreamedModel
 
 
@@ -184,7 +184,7 @@ class Fusion:
         write = self.fused.write if isinstance(self.fused, StreamedModel) else model_writer(self.fused, paths[0])
         if self.options.adapter_out is not None:
             write = partial(self._write_with_adapter, write, document)
-        files = files_to_carry(paths[0], paths[-1], self.processor_of) if is_carried else None
+        files = carried_files(paths[0], paths[-1], self.processor_of) if is_carried else None
         return save_checkpoint(path, overwrite, write, paths, self.processor, document, card, folders, files)
 
     def _write_with_adapter(self, write: Writer, document: dict[str, Any], folder: Path) -> None:
