@@ -42,6 +42,10 @@ def test_a_processor_by_path_is_saved_with_a_fusion(path: Path, tmp_path: Path) 
     assert (fusion.save(tmp_path / "f") / "tokenizer_config.json").is_file()
 
 
+def test_two_samples_are_enough_to_choose_sizes(path: Path) -> None:
+    assert len(transfuse.shrink(path, TEXTS[:2], ratio=0.8, **QUICK).record["tried_sizes"]) > 1
+
+
 def test_the_memory_may_be_limited(path: Path) -> None:
     with pytest.raises(MemoryLimitError, match="max_memory: shrinking takes about"):
         transfuse.shrink(path, TEXTS, layers=1, max_memory="1MB", **QUICK)

@@ -25,7 +25,7 @@ from transfuse.shrinking.experts.layer import expert_layers
 from transfuse.shrinking.experts.model import fewer_experts
 from transfuse.shrinking.projection import Projection
 from transfuse.shrinking.ratio import best_candidate
-from transfuse.shrinking.split import split as split_in_two
+from transfuse.shrinking.split import split_again
 from transfuse.shrinking.start import folded, start, unchanged
 
 CHOICE_SAMPLES = 200  # that sizes are compared on, as long as there is more than one choice
@@ -45,7 +45,7 @@ def choose_sizes(
     Args:
         possible: series of possible sizes.
         split: training and validation samples, of which the first ones are used. Layers are fitted to the former, and
-            predictions are compared on the latter.
+            predictions are compared on the latter. (If there is only one of the former, layers are fitted to both.)
         store: cache of the change of the predictions, by sizes.
 
     Raises:
@@ -54,7 +54,7 @@ def choose_sizes(
     if sum(map(len, possible)) == 1:
         return next(chain.from_iterable(possible)), []
     train, validation = ([*first_samples(part, CHOICE_SAMPLES)] for part in split)
-    own_split = split_in_two(train)
+    own_split = split_again(train, validation)
     if has_logits(large.model):
         damage = Damage(large.model, validation).of
     else:

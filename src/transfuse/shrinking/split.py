@@ -22,7 +22,12 @@ def split(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
     return train, validation
 
 
-def split_to_fit(batches: Sequence[Batch], trains: bool) -> tuple[list[Batch], list[Batch]]:
+def split_again(train: Sequence[Batch], validation: Sequence[Batch]) -> tuple[Sequence[Batch], Sequence[Batch]]:
+    """Return two parts of the training samples, or both splits as they are if there is only one training sample."""
+    return split(train) if sum(map(batch_size, train)) > 1 else (train, validation)
+
+
+def split_to_fit(batches: Sequence[Batch], trains: bool) -> tuple[Sequence[Batch], Sequence[Batch]]:
     """Return the samples that layers are fitted to, as samples to choose units and blocks by, and others.
 
     Args:
@@ -35,4 +40,4 @@ def split_to_fit(batches: Sequence[Batch], trains: bool) -> tuple[list[Batch], l
     """
     train, validation = split(batches)
     few: list[Batch] = [*first_samples(train, MAX_FITTED_SAMPLES)]
-    return split(few) if trains and sum(map(batch_size, few)) > 1 else (few, validation)
+    return split_again(few, validation) if trains else (few, validation)
