@@ -24,6 +24,7 @@ import grow_table
 import large_experts
 import one_base_table
 import shrink_table
+import side_by_side
 import teach_table
 import widths_table
 from barrier_table import columns, decisions, tables
@@ -74,6 +75,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "carry": carry_table.table,
     "widths": widths_table.table,
     "depths": depths.table,
+    "side-by-side": side_by_side.table,
     "carry-turns": partial(carry_table.table, "turns"),
     "carry-wider": partial(carry_table.table, "wider"),
     "carry-books": partial(carry_table.table, "books"),
