@@ -2,7 +2,7 @@
 
 python benchmarks/side_by_side.py
 
-Two fusions of `../shared/parents/cifar10-vit-a` and `-b` by fitted layers (300 images) run on all cores of a quiet machine.
+Fusions of `../shared/parents/cifar10-vit-a` and `-b` by fitted layers (300 images) run on all cores of a quiet machine.
 """
 
 import os
