@@ -18,10 +18,11 @@ def main() -> None:
 
 
 def limit_idle_spinning() -> None:
-    """Limit how long OpenMP's idle threads keep a core busy, unless the environment does. Call it before importing torch.
+    """Limit how long OpenMP's idle threads keep a core busy, unless the environment does. Call it before torch loads.
 
     Threads that wait in a loop for the next operation take the cores of other jobs. On two cores, two runs at once took
-    82 s each; with this limit, they take 21 s, and a run alone takes 14 s instead of 12 s (`benchmarks/side_by_side.py`).
+    82 s each. With this limit, they take 21 s, and a run alone takes 14 s instead of 12 s
+    (`benchmarks/side_by_side.py`).
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", str(OPENMP_SPINS))
