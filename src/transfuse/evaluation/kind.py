@@ -26,23 +26,32 @@ NO_CLASSES = torch.zeros(0, dtype=torch.long)
 
 @dataclass(frozen=True)
 class Kind:
-    """How models that predict something of a kind are measured.
+    """How models that predict something of a kind are compared with each other.
 
     Attributes:
         answers: returns what a model predicts for a batch, with labels or without.
         mean: returns the answers of an ensemble, given those of its models.
-        columns: compares answers with the labels of a batch.
-        scores: returns further metrics, given the columns of all samples and the class names.
         agreement: compares answers with those of another model to the same batch: `correct`, `counts` and `loss`.
-        reports: returns precision, recall and F1 by class.
-        whole: completes the columns with what only all samples together tell.
     """
 
     answers: Callable[[PreTrainedModel, Batch], Tensor]
     mean: Callable[[Sequence[Tensor]], Tensor]
+    agreement: Callable[[Tensor, Tensor, Batch], Columns]
+
+
+@dataclass(frozen=True)
+class LabeledKind(Kind):
+    """How models that predict something of a kind are also measured on labels.
+
+    Attributes:
+        columns: compares answers with the labels of a batch.
+        scores: returns further metrics, given the columns of all samples and the class names.
+        reports: returns precision, recall and F1 by class.
+        whole: completes the columns with what only all samples together tell.
+    """
+
     columns: Callable[[Tensor, Batch, Mapping[int, str]], Columns]
     scores: Callable[[Columns, Mapping[int, str]], Mapping[str, Score]]
-    agreement: Callable[[Tensor, Tensor, Batch], Columns]
     reports: Callable[[Columns, Mapping[int, str]], Mapping[str, ClassReport]] = lambda columns, names: {}
     whole: Callable[[Columns], Columns] = lambda columns: columns
 
@@ -97,7 +106,7 @@ def without_bins(
 
 
 def predict_kind(
-    kind: Kind, names: Mapping[int, str], models: Sequence[PreTrainedModel], batches: Iterable[Batch]
+    kind: LabeledKind, names: Mapping[int, str], models: Sequence[PreTrainedModel], batches: Iterable[Batch]
 ) -> Predictions:
     """Return the predictions of a model, or of the ensemble of several, for labeled batches.
 

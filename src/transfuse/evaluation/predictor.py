@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from transfuse.base.batch import Batch
 from transfuse.data.tasks import Task
 from transfuse.evaluation.evaluate import predict_classes
-from transfuse.evaluation.kind import predict_agreement, predict_kind
+from transfuse.evaluation.kind import LabeledKind, predict_agreement, predict_kind
 from transfuse.evaluation.kinds import KINDS
 from transfuse.evaluation.metrics import Predictions
 
@@ -35,9 +35,9 @@ def label_predictor(model_task: Task, names: Mapping[int, str]) -> Predictor:
     Args:
         names: names of the classes.
     """
-    if model_task.kind in ("classes", "tokens"):
-        return Predictor(model_task.measures, predict_classes)
-    return Predictor(model_task.measures, partial(predict_kind, KINDS[model_task.kind], names))
+    kind = KINDS[model_task.kind]
+    predict = partial(predict_kind, kind, names) if isinstance(kind, LabeledKind) else predict_classes
+    return Predictor(model_task.measures, predict)
 
 
 def agreement_predictor(model_task: Task, references: Sequence[PreTrainedModel], weights: Sequence[float]) -> Predictor:

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch
 from transfuse.data.questions import text_of
-from transfuse.evaluation.kind import Columns, Kind, mean_of_log_probabilities, outputs
+from transfuse.evaluation.kind import Columns, LabeledKind, mean_of_log_probabilities, outputs
 from transfuse.evaluation.kinds.classes import divergence
 from transfuse.evaluation.metrics import Score, ratio
 
@@ -133,4 +133,4 @@ def word_f1(answer: str, gold: str) -> float:
     return 2 * common / (len(words) + len(expected))
 
 
-ANSWERS = Kind(answers, mean_of_log_probabilities, columns, scores, agreement, whole=whole)
+ANSWERS = LabeledKind(answers, mean_of_log_probabilities, agreement, columns, scores, whole=whole)

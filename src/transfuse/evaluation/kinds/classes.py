@@ -1,32 +1,16 @@
 """Classification without labels: the share of equal predictions, and the divergence from another model."""
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch
 from transfuse.evaluation.kind import Columns, Kind, mean_of_log_probabilities, outputs
-from transfuse.evaluation.metrics import Score
 
 
 def answers(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """Return the logarithm of the probability of each class [sample, class]."""
+    """Return the logarithm of the probability of each class [sample, class] or [sample, token, class]."""
     return outputs(model, batch)["logits"].double().log_softmax(-1)
-
-
-def columns(log_probabilities: Tensor, batch: Batch, names: Mapping[int, str]) -> Columns:
-    """Return whether the class of each sample is correct, and its cross-entropy."""
-    labels = batch["labels"]
-    correct = (log_probabilities.argmax(-1) == labels).double()
-    loss = -log_probabilities.gather(1, labels.unsqueeze(1)).squeeze(1)
-    return {"correct": correct, "counts": torch.ones_like(correct), "loss": loss}
-
-
-def scores(found: Columns, names: Mapping[int, str]) -> dict[str, Score]:
-    """Return no further metrics."""
-    return {}
 
 
 def agreement(log_probabilities: Tensor, others: Tensor, batch: Batch) -> Columns:
@@ -42,4 +26,4 @@ def divergence(log_probabilities: Tensor, others: Tensor) -> Tensor:
     return (shares * (others - log_probabilities)).where(shares != 0, 0.0).sum(-1)
 
 
-CLASSES = Kind(answers, mean_of_log_probabilities, columns, scores, agreement)
+CLASSES = Kind(answers, mean_of_log_probabilities, agreement)

@@ -4,11 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from transfuse.base.batch import IGNORED_LABEL, Batch
-from transfuse.evaluation.kind import Columns, Kind, class_reports, f1, mean_of_log_probabilities, outputs
-from transfuse.evaluation.kinds.classes import divergence
+from transfuse.evaluation.kind import Columns, LabeledKind, class_reports, f1, mean_of_log_probabilities
+from transfuse.evaluation.kinds.classes import answers, divergence
 from transfuse.evaluation.metrics import ClassReport, Score
 
 OUTSIDE = "O"
@@ -16,11 +15,6 @@ BEGIN, END = frozenset("BSU"), frozenset("ESUL")  # of the schemes IOB, IOBES an
 INSIDE = "I"
 Span = tuple[str, int, int]
 """The type of an entity, its first word, and the word after its last."""
-
-
-def answers(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """Return the logarithm of the probability of each class for each token [sample, token, class]."""
-    return outputs(model, batch)["logits"].double().log_softmax(-1)
 
 
 def columns(log_probabilities: Tensor, batch: Batch, names: Mapping[int, str]) -> Columns:
@@ -110,4 +104,4 @@ def _entities(predicted: Sequence[int], labels: Sequence[int], names: Mapping[in
     return counts
 
 
-ENTITIES = Kind(answers, mean_of_log_probabilities, columns, scores, agreement, reports)
+ENTITIES = LabeledKind(answers, mean_of_log_probabilities, agreement, columns, scores, reports)

@@ -10,7 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch
-from transfuse.evaluation.kind import Columns, Kind, class_reports, f1, outputs
+from transfuse.evaluation.kind import Columns, LabeledKind, class_reports, f1, outputs
 from transfuse.evaluation.metrics import ClassReport, Score
 
 THRESHOLD = 0.0  # of the logit of a class, whose probability is then 1/2
@@ -72,4 +72,4 @@ def _macro_f1(*counts: Any, axis: int = -1) -> Any:
     return values.sum(0) / np.maximum(occurs.sum(0), 1)
 
 
-LABEL_SETS = Kind(answers, mean, columns, scores, agreement, reports)
+LABEL_SETS = LabeledKind(answers, mean, agreement, columns, scores, reports)

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch
-from transfuse.evaluation.kind import Columns, Kind, arithmetic_mean, outputs
+from transfuse.evaluation.kind import Columns, LabeledKind, arithmetic_mean, outputs
 from transfuse.evaluation.metrics import Score
 
 
@@ -59,4 +59,4 @@ def _pearson(x: Any, y: Any) -> Any:
     return (x * y).sum(-1) / np.where(scale > 0, scale, 1.0)
 
 
-NUMBERS = Kind(answers, arithmetic_mean, columns, scores, agreement)
+NUMBERS = LabeledKind(answers, arithmetic_mean, agreement, columns, scores)

@@ -4,7 +4,7 @@ Outputs in two bases cannot be compared so. What does not depend on the basis is
 are, which is what embeddings are used for.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 
 import torch
@@ -35,17 +35,6 @@ def answers(model: PreTrainedModel, batch: Batch) -> Tensor:
         return states.mean(1)
     mask = batch["attention_mask"].to(states).unsqueeze(-1)
     return (states * mask).sum(1) / mask.sum(1).clamp_min(1)
-
-
-def columns(embeddings: Tensor, batch: Batch, names: Mapping[int, str]) -> Columns:
-    """Return the embedding of each sample."""
-    nothing = embeddings.new_full((len(embeddings),), torch.nan)
-    return {"correct": nothing, "counts": torch.ones_like(nothing), "loss": nothing, "embedding": embeddings}
-
-
-def scores(found: Columns, names: Mapping[int, str]) -> dict[str, Score]:
-    """Return no further metrics."""
-    return {}
 
 
 def agreement(embeddings: Tensor, others: Tensor, batch: Batch) -> Columns:
@@ -88,7 +77,10 @@ def predict_similarity(
 
 
 def _embedded(model: PreTrainedModel, batch: Batch) -> Columns:
-    return columns(answers(model, batch).cpu(), batch, {})
+    """Return the embedding of each sample."""
+    embeddings = answers(model, batch).cpu()
+    nothing = embeddings.new_full((len(embeddings),), torch.nan)
+    return {"correct": nothing, "counts": torch.ones_like(nothing), "loss": nothing, "embedding": embeddings}
 
 
 def _profiles(units: Float[Tensor, "sample unit"], block: slice) -> Float[Tensor, "row sample"]:
@@ -108,4 +100,4 @@ def _correlation(first: Tensor, second: Tensor) -> Float[Tensor, " row"]:
     return (first * second).sum(1) / scale.where(scale > 0, 1.0)
 
 
-OUTPUTS = Kind(answers, arithmetic_mean, columns, scores, agreement)
+OUTPUTS = Kind(answers, arithmetic_mean, agreement)

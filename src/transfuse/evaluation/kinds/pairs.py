@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy, normalize
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch
-from transfuse.evaluation.kind import Columns, Kind, outputs
+from transfuse.evaluation.kind import Columns, LabeledKind, outputs
 from transfuse.evaluation.metrics import Score, ratio
 from transfuse.evaluation.row_blocks import row_blocks
 from transfuse.evaluation.unknown import without_unknown
@@ -136,4 +136,4 @@ def _recall(
     return (1 - missed).where(~best[:, 0].isnan(), torch.nan)
 
 
-PAIRS = Kind(answers, mean, columns, scores, agreement, whole=whole)
+PAIRS = LabeledKind(answers, mean, agreement, columns, scores, whole=whole)

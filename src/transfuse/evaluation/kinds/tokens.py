@@ -5,7 +5,7 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch
 from transfuse.evaluation.kind import Kind, mean_of_log_probabilities, outputs
-from transfuse.evaluation.kinds.entities import agreement, columns, scores
+from transfuse.evaluation.kinds.entities import agreement
 
 
 def answers(model: PreTrainedModel, batch: Batch) -> Tensor:
@@ -13,4 +13,4 @@ def answers(model: PreTrainedModel, batch: Batch) -> Tensor:
     return outputs(model, batch)["logits"].float().log_softmax(-1)
 
 
-TOKENS = Kind(answers, mean_of_log_probabilities, columns, scores, agreement)
+TOKENS = Kind(answers, mean_of_log_probabilities, agreement)
