@@ -7,8 +7,9 @@ from torch import Tensor
 
 from transfuse.base import budget
 from transfuse.base.batch import IGNORED_LABEL, Batch, batch_size, group_by_length, split_batch
-from transfuse.base.budget import fitting_parts, run_in_parts, samples_at_once, tokens_at_once
+from transfuse.base.budget import fitting_parts, samples_at_once, tokens_at_once
 from transfuse.base.distributed import ProcessGroup
+from transfuse.base.in_parts import run_in_parts
 from transfuse.evaluation.evaluate import predict_answers, predict_ensemble
 from transfuse.finetuning.trainer import micro_batch_size
 from transfuse.network.outputs import predict, predict_in_slices

@@ -16,7 +16,8 @@ IMPORTS = """
 import resource, threading, time
 import psutil
 import torch
-from transfuse.base.budget import free_bytes, run_in_parts
+from transfuse.base.budget import free_bytes
+from transfuse.base.in_parts import run_in_parts
 from transfuse.base import memory_limit as memory_limits
 from transfuse.base.memory_limit import is_out_of_memory, memory_limit
 from transfuse.errors import ConfigError

@@ -2,12 +2,12 @@
 
 The memory of a batch grows with its tokens, and with tokens times vocabulary size where logits are computed: twenty
 texts of 3,700 tokens take 23 GB, a hundred short ones a tenth of one. Estimates here have the right order of magnitude
-but are not bounds; `run_in_parts` halves a batch that does not fit.
+but are not bounds; `in_parts.run_in_parts` cuts a batch that does not fit.
 """
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 import torch
@@ -18,7 +18,6 @@ from transfuse.base.counted import counted
 from transfuse.base.distributed import process_group
 from transfuse.base.memory_limit import (
     allowed_bytes,
-    is_out_of_memory,
     limit_for,
     remaining_bytes,
     remaining_device_bytes,
@@ -56,8 +55,6 @@ WIDTHS = ("hidden_size", "d_model", "n_embd", "dim")
 HIDDEN = ("intermediate_size", "moe_intermediate_size", "n_inner", "d_ff", "hidden_dim", "ffn_dim", "ffn_hidden_size")
 HEADS = ("num_attention_heads", "n_head", "num_heads", "n_heads")
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
-
-T = TypeVar("T")
 
 
 def cache_bytes(content: str) -> int:
@@ -201,26 +198,6 @@ def token_count(config: PreTrainedConfig, batch: Batch) -> int:
     if "attention_mask" in batch:
         return int(batch["attention_mask"].sum())
     return batch_size(batch) * tokens_per_sample(config, batch)
-
-
-def run_in_parts(work: Callable[[Batch], T], split: Callable[[Batch], list[Batch]], batch: Batch) -> list[T]:
-    """Return the results of `work` for a batch, or for its parts if the whole batch does not fit in memory.
-
-    Args:
-        split: cuts a batch into smaller ones; one part or none means that it cannot be cut further.
-
-    Raises:
-        RuntimeError: a part that cannot be cut further does not fit.
-    """
-    try:
-        return [work(batch)]
-    except (MemoryError, RuntimeError) as error:
-        parts = split(batch) if is_out_of_memory(error) else []
-        if len(parts) < 2:
-            raise
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return [result for part in parts for result in run_in_parts(work, split, part)]
 
 
 def _limiting_option(device: torch.device) -> str | None:

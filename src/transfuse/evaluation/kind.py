@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import Batch, batch_size, split_batch, without_labels
-from transfuse.base.budget import fitting_parts, run_in_parts
+from transfuse.base.batch import Batch, without_labels
+from transfuse.base.budget import fitting_parts
+from transfuse.base.in_parts import computed_in_parts
 from transfuse.errors import DataError
 from transfuse.evaluation.metrics import BINS, ClassReport, Predictions, Score, class_title, ratio
 from transfuse.evaluation.unknown import without_unknown
@@ -168,12 +169,5 @@ def all_columns(
 
 
 def _columns_of_batch(columns: Callable[[Batch], Columns], models: Sequence[PreTrainedModel], batch: Batch) -> Columns:
-    def halves(part: Batch) -> list[Batch]:
-        return list(split_batch(part, -(-batch_size(part) // 2)))
-
-    indices, parts = [], []
-    for index, part in partial(fitting_parts, models)(batch):
-        indices.append(index)
-        parts += run_in_parts(columns, halves, part)
-    order = torch.cat(indices).argsort()
+    parts, order = computed_in_parts(columns, partial(fitting_parts, models), batch)
     return {name: torch.cat([part[name] for part in parts])[order] for name in parts[0]}

@@ -1,6 +1,7 @@
 """Predictions of classifiers and language models, computed from log-probabilities batch by batch."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from math import log, nan
 
 import torch
@@ -11,23 +12,18 @@ from torch.nn.functional import nll_loss
 from transfuse.base.batch import (
     IGNORED_LABEL,
     Batch,
-    IndexedBatch,
     batch_size,
     labels_of,
     sample_indices,
-    split_batch,
     whole_batch,
 )
-from transfuse.base.budget import run_in_parts
+from transfuse.base.in_parts import Split, computed_in_parts
 from transfuse.errors import DataError
 from transfuse.evaluation.metrics import BINS, Predictions, Score, ratio
 
 LogProbabilities = Float[Tensor, "answer cls"]
 PredictLog = Callable[[Batch], LogProbabilities | Iterable[LogProbabilities]]
 """Returns the log-probabilities of a batch in the order of its predictions, all at once or in parts."""
-
-Split = Callable[[Batch], Iterable[IndexedBatch]]
-"""Splits a batch into the parts that are computed together."""
 
 
 def predictions(predict_log: PredictLog, batches: Iterable[Batch], split: Split = whole_batch) -> Predictions:
@@ -57,21 +53,10 @@ def _batch_columns(predict_log: PredictLog, batch: Batch, split: Split, bins: Te
 
     If memory is short, each part is halved.
     """
-
-    def work(part: Batch) -> tuple[list[Tensor], Tensor]:
-        return _part_columns(predict_log, part)
-
-    def halves(part: Batch) -> list[Batch]:
-        return list(split_batch(part, -(-batch_size(part) // 2)))
-
-    indices, parts = [], []
-    for index, part in split(batch):
-        indices.append(index)
-        for columns, part_bins in run_in_parts(work, halves, part):
-            parts.append(columns)
-            bins += part_bins
-    joined = [torch.cat(column) for column in zip(*parts, strict=True)]
-    order = torch.cat(indices).argsort()
+    parts, order = computed_in_parts(partial(_part_columns, predict_log), split, batch)
+    for _, part_bins in parts:
+        bins += part_bins
+    joined = [torch.cat(column) for column in zip(*(columns for columns, _ in parts), strict=True)]
     return [column[order] if len(column) == len(order) else column for column in joined]
 
 
