@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from cases import CASES
 from datasets import Dataset
+from kept_warnings import KeptWarnings
 from languages import END, gpt2, llama, saved
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer, ByT5Tokenizer
@@ -21,19 +22,6 @@ from transfuse.errors import ConfigError
 LONG = "number 3 follows number 4 and number 1 follows number 2, and so on " * 3
 
 
-class Told:
-    """Keeps the warnings."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def track(self, items, description):
-        return items
-
-    def warn(self, line: str) -> None:
-        self.lines.append(line)
-
-
 def tokens(tokenizer, text: str) -> int:
     return len(tokenizer(text)["input_ids"])
 
@@ -44,7 +32,7 @@ def test_nothing_of_a_long_text_is_lost(build, block_size, tmp_path: Path) -> No
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     length = block_size or min(tokenizer.model_max_length, model.config.max_position_embeddings)
     first, last = "number 1 follows number 2", "number 2 follows number 1"
-    samples, told = load_samples(Dataset.from_dict({"text": [first, LONG, last]})), Told()
+    samples, told = load_samples(Dataset.from_dict({"text": [first, LONG, last]})), KeptWarnings()
     cut = in_blocks(samples, model, folder, None, DataOptions(block_size=block_size), told)
     texts = cut.inputs(range(len(cut)))
     assert "".join(texts[1:-1]).strip() == LONG.strip()
@@ -57,7 +45,7 @@ def test_nothing_of_a_long_text_is_lost(build, block_size, tmp_path: Path) -> No
 def test_short_texts_and_other_models_are_left_alone(tmp_path: Path) -> None:
     folder = saved(tmp_path / "a", gpt2, 1)
     model = AutoModelForCausalLM.from_pretrained(folder)
-    samples, told = load_samples(Dataset.from_dict({"text": ["number 1", "number 2"]})), Told()
+    samples, told = load_samples(Dataset.from_dict({"text": ["number 1", "number 2"]})), KeptWarnings()
     short = in_blocks(samples, model, folder, None, DataOptions(), told)
     assert short.inputs([0, 1]) == ["number 1", "number 2"]
     classifier = CASES[0].build(1)
@@ -70,7 +58,7 @@ def test_short_texts_are_packed_into_blocks_of_the_size_asked_for(build, tmp_pat
     folder = saved(tmp_path / "a", build, 1)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     texts = [f"number {row % 5}" for row in range(20)]
-    samples, told = load_samples(Dataset.from_dict({"text": texts})), Told()
+    samples, told = load_samples(Dataset.from_dict({"text": texts})), KeptWarnings()
     packed = in_blocks(samples, model, folder, None, DataOptions(block_size=12), told)
     blocks = packed.inputs(range(len(packed)))
     ends = tokenizer.eos_token or tokenizer.sep_token or "\n\n"

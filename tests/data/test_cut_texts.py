@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from cases import T5
 from datasets import Dataset
+from kept_warnings import KeptWarnings
 from kinds import NAMES, WORDS, bert, classes, clip, tokenizer
 from languages import gpt2, saved
 from PIL import Image
@@ -35,19 +36,6 @@ LAST = "anna sees apples " * 7 + "anna"  # as many as fit
 REGRESSION = {"num_labels": 1}
 
 
-class Told:
-    """Keeps the warnings."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def track(self, items, description):
-        return items
-
-    def warn(self, line: str) -> None:
-        self.lines.append(line)
-
-
 CASES: dict[str, tuple[Any, dict[str, Any], dict[str, list[Any]]]] = {
     "classes": (BertForSequenceClassification, classes(NAMES), {"text": [SHORT, LONG, LAST], "label": [0, 1, 2]}),
     "pairs": (
@@ -73,7 +61,7 @@ CASES: dict[str, tuple[Any, dict[str, Any], dict[str, list[Any]]]] = {
 @pytest.mark.parametrize("name", CASES)
 def test_texts_that_are_cut_off_are_counted(name: str, tmp_path: Path) -> None:
     build, config, columns = CASES[name]
-    model, told = build.from_pretrained(bert(tmp_path / "a", build, 0, **config)), Told()
+    model, told = build.from_pretrained(bert(tmp_path / "a", build, 0, **config)), KeptWarnings()
     samples = load_samples(Dataset.from_dict(columns))
     assert in_blocks(samples, model, tmp_path / "a", None, DataOptions(), told) is samples
     read = "the model reads the beginning only"
@@ -84,13 +72,13 @@ def test_texts_that_are_cut_off_are_counted(name: str, tmp_path: Path) -> None:
 
 def test_sources_and_targets_count(tmp_path: Path) -> None:
     model = T5ForConditionalGeneration(T5Config(**{**T5, "vocab_size": len(WORDS)}))
-    samples, told = Dataset.from_dict({"source": [SHORT, LONG], "target": [LONG, LONG]}), Told()
+    samples, told = Dataset.from_dict({"source": [SHORT, LONG], "target": [LONG, LONG]}), KeptWarnings()
     evaluate(model, samples, processor=tokenizer(), progress=told)
     assert told.lines[0].endswith("3 of 4 texts are longer than 24 tokens; the model reads the beginning only")
 
 
 def test_captions_count_and_images_do_not(tmp_path: Path) -> None:
-    folder, told = clip(tmp_path / "a", 1), Told()
+    folder, told = clip(tmp_path / "a", 1), KeptWarnings()
     rows = {"image": [Image.new("RGB", (8, 8))] * 2, "caption": [LONG, SHORT]}
     in_blocks(
         load_samples(Dataset.from_dict(rows)), CLIPModel.from_pretrained(folder), folder, None, DataOptions(), told
@@ -101,7 +89,7 @@ def test_captions_count_and_images_do_not(tmp_path: Path) -> None:
 
 
 def test_a_language_model_whose_tokenizer_cannot_cut_says_so(tmp_path: Path) -> None:
-    words, told = ByT5Tokenizer(), Told()
+    words, told = ByT5Tokenizer(), KeptWarnings()
     model = GPT2LMHeadModel(GPT2Config(vocab_size=len(words), n_embd=8, n_layer=1, n_head=1, n_positions=32))
     evaluate(model, ["a short text", "a long text " * 9], processor=words, progress=told)
     assert [line.partition(": ")[2] for line in told.lines] == [
@@ -113,10 +101,10 @@ def test_a_language_model_whose_tokenizer_cannot_cut_says_so(tmp_path: Path) -> 
 def test_only_language_models_have_blocks(build: Callable[..., Any], tmp_path: Path) -> None:
     model = build.from_pretrained(bert(tmp_path / "a", build, 0))
     with pytest.raises(ConfigError, match=r"block_size: Bert\w+ is not a language model, so its samples are not cut"):
-        in_blocks(load_samples([SHORT]), model, tmp_path / "a", None, DataOptions(block_size=8), Told())
+        in_blocks(load_samples([SHORT]), model, tmp_path / "a", None, DataOptions(block_size=8), KeptWarnings())
 
 
 def test_blocks_are_not_counted_as_cut(tmp_path: Path) -> None:
-    model, told = AutoModelForCausalLM.from_pretrained(saved(tmp_path / "a", gpt2, 1)), Told()
+    model, told = AutoModelForCausalLM.from_pretrained(saved(tmp_path / "a", gpt2, 1)), KeptWarnings()
     in_blocks(load_samples(["number 1 " * 20, "number 2"]), model, tmp_path / "a", None, DataOptions(), told)
     assert told.lines == ["1 of 2 texts is longer than 12 tokens; it is cut into blocks"]

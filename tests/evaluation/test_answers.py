@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from kept_warnings import KeptWarnings
 from kinds import SENTENCES, bert, text, tokenizer
 from transformers import BertConfig, BertForQuestionAnswering
 
 import transfuse
-from transfuse.base.progress import Silent
 from transfuse.data.load import load_samples
 from transfuse.data.questions import parse_answers, question_preparer, text_of, window_preparer, with_answers
 from transfuse.errors import DataError
@@ -109,23 +109,13 @@ def test_training_reads_the_window_that_has_the_answer() -> None:
     assert words.decode(batch["input_ids"][0, start : end + 1]) == "paris"
 
 
-class Told(Silent):
-    """Keep the lines that the user is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def warn(self, line: str) -> None:
-        self.lines.append(line)
-
-
 def test_the_best_answer_of_all_windows_counts(tmp_path: Path) -> None:
     """As in transformers' pipeline: the answer with the highest score, unless no answer scores more in every window."""
     folder = bert(tmp_path / "a", BertForQuestionAnswering, 4)
     data = [{**LONG, "context": f"{name} in " * 15 + LONG["context"]} for name in ("anna", "bert", "carl")]
     for row in data:
         row["answers"] = {"text": ["sees rome"], "answer_start": [row["context"].index("sees rome")]}
-    told = Told()
+    told = KeptWarnings()
     evaluation = transfuse.evaluate(folder, Dataset.from_list(data), progress=told)
     assert told.lines == ["3 of 3 contexts are longer than the model takes; they are read in windows"]
     words, model = tokenizer(), BertForQuestionAnswering.from_pretrained(folder).eval()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from kept_warnings import KeptWarnings
 from kinds import NAMES, SENTENCES, WORDS, bert, classes, text
 from transformers import (
     BertForQuestionAnswering,
@@ -17,7 +18,6 @@ from transformers import (
 )
 
 import transfuse
-from transfuse.base.progress import Silent
 from transfuse.cli.output import json_values
 from transfuse.evaluation.kinds import answers, pairs
 
@@ -51,16 +51,6 @@ KINDS: dict[str, tuple[type[PreTrainedModel], dict[str, Any], dict[str, Any]]] =
 }  # fmt: skip
 
 
-class Told(Silent):
-    """Keep the lines that the user is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def warn(self, line: str) -> None:
-        self.lines.append(line)
-
-
 def two(folder: Path, build: type[PreTrainedModel], **changes: Any) -> list[Path]:
     """A model, and one whose outputs for sentences of apples overflow, though its weights are finite."""
     good, bad = (bert(folder / name, build, 3, **changes) for name in ("good", "bad"))
@@ -84,7 +74,7 @@ def numbers(values: Any) -> list[float]:
 def test_no_score_is_known(tmp_path: Path, kind: str) -> None:
     build, changes, data = KINDS[kind]
     good, bad = two(tmp_path, build, **changes)
-    told = Told()
+    told = KeptWarnings()
     found = transfuse.evaluate([good, bad], data, progress=told, batch_size=5)
     assert told.lines == [f"{bad}: {WHAT}"]
     own, unknown = json_values(found.records())
@@ -102,7 +92,7 @@ def test_agreement_is_not_known_either(tmp_path: Path, kind: str) -> None:
     data = {name: QUESTIONS[name] for name in ("question", "context")} if kind == "answers" else {"text": TEXTS}
     models = two(tmp_path, build, **changes)
     for first, other in (models, reversed(models)):
-        told = Told()
+        told = KeptWarnings()
         record = json_values(transfuse.evaluate([first, other], data, progress=told).records())[0]
         assert told.lines == [f"{first}, compared with {other}: {WHAT}"]
         assert numbers(record["agreement_with"]) == [record["agreement_with"][0]["samples"]]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from cases import BERT, VIT
+from kept_warnings import KeptWarnings
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import (
@@ -20,7 +21,6 @@ from transformers import (
 )
 
 import transfuse
-from transfuse.base.progress import Silent
 from transfuse.cli.jobs.evaluate import path_job
 from transfuse.config.options import Options
 from transfuse.errors import SpecError
@@ -125,20 +125,12 @@ def test_loaded_models_are_not_changed(tmp_path: Path) -> None:
 
 def test_the_user_is_told(tmp_path: Path) -> None:
     ordered, reordered = pairs(tmp_path)
-    lines: list[str] = []
-
-    class Lines:
-        def track(self, items: Any, description: Any) -> Any:
-            return items
-
-        def warn(self, line: str) -> None:
-            lines.append(line)
-
-    transfuse.fuse(ordered, progress=Lines(), align="none")
-    assert lines == []
-    transfuse.fuse(reordered, progress=Lines(), align="none")
-    assert len(lines) == 1
-    assert lines[0].startswith(f"{reordered[1]}: id2label names the anchor's classes in another order")
+    told = KeptWarnings()
+    transfuse.fuse(ordered, progress=told, align="none")
+    assert told.lines == []
+    transfuse.fuse(reordered, progress=told, align="none")
+    assert len(told.lines) == 1
+    assert told.lines[0].startswith(f"{reordered[1]}: id2label names the anchor's classes in another order")
 
 
 @pytest.mark.parametrize(
@@ -170,20 +162,10 @@ def test_models_without_a_classifier_have_no_order() -> None:
     assert class_order(configs[0], configs[0], "ViTForImageClassification") is None
 
 
-class Lines(Silent):
-    """Keep the lines that the user is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def warn(self, line: str) -> None:
-        self.lines.append(line)
-
-
 def test_teachers_are_reordered(tmp_path: Path) -> None:
     ordered, reordered = pairs(tmp_path)
     options: dict[str, Any] = {"epochs": 2, "distill": 1.0, "batch_size": 4, "device": "cpu"}
-    told, data = Lines(), pictures(tmp_path)
+    told, data = KeptWarnings(), pictures(tmp_path)
     expected, actual = (
         transfuse.finetune(student, data, [teacher], progress=told, **options).model.state_dict()
         for student, teacher in (ordered, reordered)
@@ -197,7 +179,7 @@ def test_teachers_are_reordered(tmp_path: Path) -> None:
 
 def test_a_path_between_models_with_other_orders(tmp_path: Path) -> None:
     ordered, reordered = pairs(tmp_path)
-    told, data = Lines(), pictures(tmp_path)
+    told, data = KeptWarnings(), pictures(tmp_path)
     lines = [path_job(*models, data, None, 3, Options(), told)[0].as_dict() for models in (ordered, reordered)]
     assert lines[0]["barrier"] == pytest.approx(lines[1]["barrier"], abs=1e-6)
     assert told.lines == [

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from cases import CASES, Case
+from kept_warnings import KeptWarnings
 from languages import TEXTS, gpt2, llama, saved
 from transformers import PreTrainedModel
 
 import transfuse
-from transfuse.base.progress import Silent
 from transfuse.errors import ConfigError, SpecError
 from transfuse.fusion.block_order import best_places, evenly_spaced
 from transfuse.fusion.depth import depth, with_equal_depth, with_idle_blocks
@@ -72,13 +72,6 @@ def test_places_have_the_largest_sum_of_similarities() -> None:
     assert best_places(evenly_spaced(2, 3)) == [0, 1]
 
 
-class Told(Silent):
-    """Keep warnings."""
-
-    def __init__(self, lines: list[str]) -> None:
-        self.warn = lines.append  # type: ignore[method-assign]
-
-
 def fused(models: Sequence[PreTrainedModel], **options: object) -> PreTrainedModel:
     return transfuse.fuse(models, device="cpu", **options).model
 
@@ -136,10 +129,10 @@ def test_texts_and_checkpoints(tmp_path: Path, options: dict[str, object]) -> No
         return type(gpt2(words))(config)
 
     models = [saved(tmp_path / "deep", deep, 1), saved(tmp_path / "shallow", gpt2, 2)]
-    told: list[str] = []
-    fusion = transfuse.fuse(models, TEXTS, device="cpu", progress=Told(told), **options)
-    assert [line for line in told if "has 2 blocks, the anchor has 3; they take the places" in line] == told
-    assert len(told) == 1
+    told = KeptWarnings()
+    fusion = transfuse.fuse(models, TEXTS, device="cpu", progress=told, **options)
+    assert len(told.lines) == 1
+    assert "has 2 blocks, the anchor has 3; they take the places" in told.lines[0]
     out = fusion.save(tmp_path / "out")
     assert type(fusion.model).from_pretrained(out).config.n_layer == 3
     assert [model["path"] for model in fusion.record["models"]] == [str(path) for path in models]

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import torch
 from cases import CASES
+from kept_warnings import KeptWarnings
 from languages import TEXTS, gpt2, llama, saved
 from transformers import PreTrainedModel
 
 import transfuse
 from transfuse.base.batch import Batch
-from transfuse.base.progress import Silent, silent
+from transfuse.base.progress import silent
 from transfuse.data.processors import model_processor
 from transfuse.distillation.validation import BatchSplit
 from transfuse.errors import ConfigError
@@ -26,13 +27,6 @@ from transfuse.network.sizes import Sizes
 from transfuse.report.measure import measure
 
 FITTED = {"merge": "least-squares", "device": "cpu"}
-
-
-class Told(Silent):
-    """Keep warnings."""
-
-    def __init__(self, lines: list[str]) -> None:
-        self.warn = lines.append  # type: ignore[method-assign]
 
 
 def deep_gpt2(words: int) -> PreTrainedModel:
@@ -66,10 +60,10 @@ def test_blocks_that_do_nothing_are_given_up(tmp_path: Path, family: object) -> 
     deep = tmp_path / "deep"
     saved(deep, family, 1)  # with its tokenizer
     with_idle_blocks(model, 4, [0, 2]).save_pretrained(deep)
-    told: list[str] = []
-    fusion = transfuse.fuse([shallow, deep], TEXTS, progress=Told(told), align="exact", **FITTED)
-    assert fusion.record["depths"] == told
-    assert told == [
+    told = KeptWarnings()
+    fusion = transfuse.fuse([shallow, deep], TEXTS, progress=told, align="exact", **FITTED)
+    assert fusion.record["depths"] == told.lines
+    assert told.lines == [
         f"{deep}: has 4 blocks, the anchor has 2; it gives up blocks 1, 3 (from 0), and its layers are fitted to the"
         " samples"
     ]

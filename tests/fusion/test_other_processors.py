@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from kept_warnings import KeptWarnings
 from kinds import NAMES, bert, classes, clip, tokenizer
 from languages import END, llama, saved
 from pictures import picture
@@ -27,16 +28,6 @@ IMAGES = [picture(20 * value, "L", 8) for value in range(10)]
 OPTIONS = {"merge": "least-squares", "samples": 10}
 
 
-class Told(Silent):
-    """Keep all warnings."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def warn(self, line: str) -> None:
-        self.lines.append(line)
-
-
 @pytest.fixture
 def paths(tmp_path: Path) -> list[Path]:
     """Three models, the last of which reads images in another scale."""
@@ -47,21 +38,21 @@ def paths(tmp_path: Path) -> list[Path]:
 
 
 def test_every_model_that_differs_is_named_once(paths: list[Path]) -> None:
-    told = Told()
+    told = KeptWarnings()
     fused = transfuse.fuse(paths, IMAGES, progress=told, **OPTIONS)
     assert [line.partition(":")[0] for line in told.lines] == [str(paths[-1])]
     assert [each["model"] for each in fused.record["other_processors"]] == [str(paths[-1])]
 
 
 def test_a_processor_that_was_given_is_the_choice_of_the_user(paths: list[Path]) -> None:
-    told = Told()
+    told = KeptWarnings()
     fused = transfuse.fuse(paths, IMAGES, progress=told, processor=paths[1], **OPTIONS)
     assert told.lines == []
     assert "other_processors" not in fused.record
 
 
 def test_loaded_models_and_folders_without_a_processor_have_none_to_compare(paths: list[Path]) -> None:
-    told = Told()
+    told = KeptWarnings()
     (paths[1] / "preprocessor_config.json").unlink()
     loaded = AutoModelForImageClassification.from_pretrained(paths[2])
     transfuse.fuse([*paths[:2], loaded], IMAGES, progress=told, **OPTIONS)
@@ -107,7 +98,7 @@ def test_chat_templates_are_compared_for_conversations(tmp_path: Path) -> None:
     (b / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
     texts = [f"number {row}" for row in range(9)]
     for data, found in ((texts, []), ([{"messages": [{"role": "user", "content": text}]} for text in texts], [b])):
-        told = Told()
+        told = KeptWarnings()
         transfuse.fuse([a, b], data, progress=told, merge="least-squares")
         due = [f"{path}: the settings of its tokenizer (chat_template) differ from those of {a}" for path in found]
         assert [line.partition(",")[0] for line in told.lines if "settings" in line] == due

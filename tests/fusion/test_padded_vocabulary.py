@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from kept_warnings import KeptWarnings
 from languages import TEXTS, gpt2, llama, saved
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, PreTrainedModel
@@ -19,19 +20,6 @@ from transfuse.errors import CheckpointError, ConfigError, SpecError
 from transfuse.fusion.padded_vocabulary import with_anchor_rows
 
 EXTRA = 20
-
-
-class Lines:
-    """Progress that keeps the warnings."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def track(self, items: Any, description: Any) -> Any:
-        return items
-
-    def warn(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def bert(words: int) -> BertForMaskedLM:
@@ -70,7 +58,7 @@ def padded(folder: Path, path: Path, build: Callable[[int], PreTrainedModel]) ->
 def test_rows_beyond_the_tokenizer_are_left_out(tmp_path: Path, build: Any, align: str) -> None:
     a, b = (saved(tmp_path / name, build, seed) for seed, name in enumerate("ab"))
     large = padded(tmp_path / "large", b, build)
-    progress = Lines()
+    progress = KeptWarnings()
     transfuse.fuse([a, b], align=align).save(tmp_path / "expected")
     transfuse.fuse([a, large], align=align, progress=progress).save(tmp_path / "actual")
     expected, actual = (load_file(tmp_path / name / "model.safetensors") for name in ("expected", "actual"))
@@ -87,7 +75,7 @@ def test_rows_beyond_the_tokenizer_are_left_out(tmp_path: Path, build: Any, alig
 def test_a_source_with_fewer_rows(tmp_path: Path, build: Any) -> None:
     a, b = (saved(tmp_path / name, build, seed) for seed, name in enumerate("ab"))
     large = padded(tmp_path / "large", a, build)
-    progress = Lines()
+    progress = KeptWarnings()
     fused = transfuse.fuse([large, b], align="exact", progress=progress).model
     rows = load_model(a).config.vocab_size
     assert fused.config.vocab_size == rows + EXTRA

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from cases import CASES, Case
+from kept_warnings import KeptWarnings
 from transformers import PreTrainedModel
 
 import transfuse
-from transfuse.base.progress import Silent
 from transfuse.cli.jobs.fuse import plan_job
 from transfuse.config.job import Job
 from transfuse.config.make import make
@@ -19,16 +19,6 @@ from transfuse.network.model import network
 
 VIT = CASES[0]
 CPU = torch.device("cpu")
-
-
-class Heard(Silent):
-    """Keeps the lines that a user would read."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def warn(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def tuned(model: PreTrainedModel, seed: int, share: float) -> PreTrainedModel:
@@ -83,7 +73,7 @@ def test_a_copy_of_another_size_and_one_moved_matrix_are_noticed() -> None:
 def test_they_are_not_aligned_and_the_user_is_told() -> None:
     base = VIT.build().float()
     models = [tuned(base, 1, 0.1), tuned(base, 2, 0.1)]
-    heard = Heard()
+    heard = KeptWarnings()
     fusion = transfuse.fuse(models, progress=heard)
     assert fusion.options.align == "none"
     assert "the models share a base" in heard.lines[0]
