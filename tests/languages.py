@@ -38,12 +38,12 @@ def saved(folder: Path, build, seed: int, pad: str | None = END) -> Path:
     return folder
 
 
-def gpt2(words: int) -> GPT2LMHeadModel:
-    return GPT2LMHeadModel(GPT2Config(**{**GPT2, "vocab_size": words}))
+def gpt2(words: int, **changes: int) -> GPT2LMHeadModel:
+    return GPT2LMHeadModel(GPT2Config(**{**GPT2, "vocab_size": words, **changes}))
 
 
-def llama(words: int) -> LlamaForCausalLM:
-    return LlamaForCausalLM(LlamaConfig(**{**LLAMA, "vocab_size": words}))
+def llama(words: int, **changes: int) -> LlamaForCausalLM:
+    return LlamaForCausalLM(LlamaConfig(**{**LLAMA, "vocab_size": words, **changes}))
 
 
 def qwen3_moe(words: int) -> Qwen3MoeForCausalLM:

@@ -27,7 +27,7 @@ BOUNDS = {"language": UNSETTLED, "learned": LEARNED, "permutations": WEIGHED}
 
 
 def fused_there(*ways: str) -> None:
-    run = [sys.executable, str(Path(__file__).parent / "pretend.py"), *ways]
+    run = [sys.executable, str(Path(__file__).parent / "fuse_on_fake_device.py"), *ways]
     done = subprocess.run(run, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]

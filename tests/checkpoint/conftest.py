@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from offline import lookups
+from no_network import lookups
 from transformers import ViTConfig, ViTForImageClassification
 
 __all__ = ["lookups"]

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_inputs import vit
 from hub_answers import refused
 from huggingface_hub.errors import LocalTokenNotFoundError, OfflineModeIsEnabled
-from world import vit
 
 import transfuse
 from transfuse.checkpoint import push

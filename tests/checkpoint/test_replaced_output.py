@@ -12,6 +12,11 @@ from transfuse.checkpoint.output import atomic_directory
 from transfuse.errors import OutputError
 
 
+def replace(model: Path) -> None:
+    with atomic_directory(model, "replace") as partial:
+        (partial / "config.json").write_text("new")
+
+
 def test_files_that_come_into_the_target_meanwhile_are_kept(tmp_path: Path) -> None:
     def work() -> None:
         with atomic_directory(tmp_path / "out") as partial:
@@ -39,10 +44,6 @@ def test_an_output_that_vanishes_meanwhile_leaves_the_old(model: Path) -> None:
 def test_the_old_is_put_back_if_the_new_cannot_take_its_place(
     model: Path, error: BaseException, seen: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def work() -> None:
-        with atomic_directory(model, "replace") as partial:
-            (partial / "config.json").write_text("new")
-
     def fail(self: Path, target: Path) -> None:
         assert not target.exists()  # the old is aside by now
         raise error
@@ -50,7 +51,7 @@ def test_the_old_is_put_back_if_the_new_cannot_take_its_place(
     before = tree(model.parent)
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(seen):
-        work()
+        replace(model)
     assert tree(model.parent) == before
 
 
@@ -81,13 +82,9 @@ def test_what_comes_just_before_the_swap_is_kept(model: Path, monkeypatch: pytes
 
     monkeypatch.setattr(Path, "rename", late)
 
-    def work() -> None:
-        with atomic_directory(model, "replace") as partial:
-            (partial / "config.json").write_text("new")
-
     before = tree(model.parent)
     with pytest.raises(OutputError, match=r"model: holds notes\.txt"):
-        work()
+        replace(model)
     assert tree(model.parent) == before | {"model/notes.txt": "mine"}
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_inputs import Ran, Run, World, vit
 from datasets import Dataset, Features, Image, disable_progress_bars
 from PIL import Image as Picture
 from transformers import ErnieConfig, ErnieForQuestionAnswering
 from transformers.utils import logging
-from world import Ran, Run, World, vit
 
 from transfuse.cli import main
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from cases import CASES
-from world import Run, World, one_line
+from cli_inputs import Run, World, one_line
 
 
 @pytest.mark.parametrize("data", [False, True])

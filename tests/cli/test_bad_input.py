@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from world import Run, World, one_line
+from cli_inputs import Run, World, one_line
 
 Arguments = Callable[[World], Sequence[object]]
 HEAD, NORM = "classifier.weight", "vit.layernorm.weight"

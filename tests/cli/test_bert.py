@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from cli_inputs import Run, by_path, one_line
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertTokenizerFast, PreTrainedModel
-from world import Run, by_path, one_line
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{index}" for index in range(20))]
 SIZES = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 16}

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 from cases import GPT2
+from cli_inputs import Run, World, one_line
 from transformers import AutoModelForCausalLM, BertConfig, BertModel, GenerationConfig, GPT2Config, GPT2LMHeadModel
-from world import Run, World, one_line
 
 import transfuse
 from transfuse.errors import CheckpointError

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import torch
+from cli_inputs import Run, World, one_line
 from transformers import AutoModelForImageClassification
-from world import Run, World, one_line
 
 from transfuse.alignment.exact.model_maps import load_maps
 

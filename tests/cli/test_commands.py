@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from cli_inputs import Run, World, by_path, one_line, vit
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import ViTForImageClassification
-from world import Run, World, by_path, one_line, vit
 
 from transfuse.fusion.match import match
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from cli_inputs import SIZES, Run, World, one_line
 from datasets import Dataset
 from PIL import Image
 from transformers import ViTConfig, ViTModel
-from world import SIZES, Run, World, one_line
 
 from transfuse.alignment.exact.groups import random_alignment
 from transfuse.alignment.transform import transform_all

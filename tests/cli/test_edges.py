@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from cli_inputs import Run, World, by_path, one_line, vit
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from world import Run, World, by_path, one_line, vit
 
 ODD = "a|b <script>alert(1)<_script> `x` \x1b[31m\n# [m](u) {{ 7 * 7 }} é\u202e"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from cli_inputs import Ran, Run, World, one_line
 from transformers import Trainer, ViTForImageClassification
-from world import Ran, Run, World, one_line
 
 from transfuse.base.lock import folder_lock, output_lock
 from transfuse.cli.targets import training_target

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from cli_inputs import Run, World, one_line, vit
 from safetensors.torch import load_file
 from transformers import ViTForImageClassification
-from world import Run, World, one_line, vit
 
 from transfuse.config import options
 from transfuse.distillation import loop, validation

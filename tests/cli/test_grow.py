@@ -2,8 +2,8 @@
 
 import json
 
+from cli_inputs import Run, World, one_line
 from transformers import AutoModelForImageClassification
-from world import Run, World, one_line
 
 
 def test_a_line_says_how_the_result_grew(world: World, run: Run) -> None:

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from cli_inputs import Run
 from kinds import NAMES, SENTENCES, bert, classes, jsonl, text
 from transformers import BertForSequenceClassification, BertModel
-from world import Run
 
 
 @pytest.fixture

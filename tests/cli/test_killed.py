@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from cli_inputs import Run, World, one_line
 from safetensors.torch import load_file
-from world import Run, World, one_line
 
 from transfuse.base.lock import file_lock, output_lock, output_lock_path
 from transfuse.checkpoint.owned import MARKER

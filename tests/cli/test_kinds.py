@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from cases import CASES, T5
+from cli_inputs import Run, one_line
 from kinds import NAMES, SENTENCES, THINGS, bert, classes, clip, jsonl, text, tokenizer
 from kinds import WORDS as VOCABULARY
 from PIL import Image
@@ -19,7 +20,6 @@ from transformers import (
     T5Config,
     T5ForConditionalGeneration,
 )
-from world import Run, one_line
 
 from transfuse.cli.jobs.quality import unmeasured
 from transfuse.config.settings import Settings

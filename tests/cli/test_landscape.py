@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from cli_inputs import Run, World, by_path, one_line
 from safetensors.torch import load_file
-from world import Run, World, by_path, one_line
 
 from transfuse.checkpoint.files import file_hashes
 from transfuse.checkpoint.load import load_model

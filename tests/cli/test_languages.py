@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from cases import GPT2
+from cli_inputs import Run, by_path, one_line
 from languages import TEXTS, gpt2, llama, saved, t5
 from safetensors.torch import load_file, save_file
 from transformers import (
@@ -19,7 +20,6 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
-from world import Run, by_path, one_line
 
 import transfuse
 from transfuse.errors import ConfigError

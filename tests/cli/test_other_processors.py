@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from cli_inputs import SIZES, Run, World, vit
 from kinds import NAMES, SENTENCES, bert, classes, jsonl, text, tokenizer
 from transformers import (
     AutoModelForImageClassification,
@@ -12,7 +13,6 @@ from transformers import (
     BertTokenizer,
     ViTImageProcessorPil,
 )
-from world import SIZES, Run, World, vit
 
 SIZE = dict.fromkeys(("height", "width"), SIZES["image_size"])
 CARD = "<code>other</code> has other settings (<code>image_mean</code>) than the one that prepared all"

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from cli_inputs import Run, World, one_line
 from transformers import ViTForImageClassification
-from world import Run, World, one_line
 
 import transfuse
 from transfuse.checkpoint.owned import DEMO_MARKER

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from cli_inputs import SIZES, Run, World, one_line
 from kinds import bert
 from transformers import BertForMaskedLM, BertForSequenceClassification, ViTConfig, ViTForImageClassification
-from world import SIZES, Run, World, one_line
 
 from transfuse.base.sizes import format_bytes, parse_bytes
 from transfuse.checkpoint import load

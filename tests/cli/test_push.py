@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from world import Run, World, one_line
+from cli_inputs import Run, World, one_line
 
 from transfuse.checkpoint import push
 

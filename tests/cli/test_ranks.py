@@ -8,8 +8,8 @@ import time
 
 import pytest
 import torch
+from cli_inputs import Run, World
 from safetensors.torch import load_file
-from world import Run, World
 
 LAUNCH = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "transfuse")
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}

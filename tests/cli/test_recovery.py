@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from cli_inputs import Run
 from datasets import Dataset
 from pictures import processor_of
 from PIL import Image
 from transformers import ViTConfig, ViTForImageClassification
-from world import Run
 
 from transfuse.alignment.exact.groups import random_alignment
 from transfuse.alignment.transform import transform_all

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from cli_inputs import Run, World, by_path, one_line, vit
 from datasets import Dataset, Image
 from huggingface_hub import ModelCard
 from languages import TEXTS, gpt2, saved
 from transformers import ViTForImageClassification
-from world import Run, World, by_path, one_line, vit
 
 import transfuse
 from transfuse.network.families import FAMILIES

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_inputs import Run, one_line
 from kinds import NAMES, SENTENCES, bert, classes, jsonl, text
 from languages import gpt2, saved
 from transformers import BertForSequenceClassification
-from world import Run, one_line
 
 import transfuse
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from cli_inputs import SIZES, Run, World, one_line
+from comparisons import same_files
 from datasets import Dataset
-from labour import Labour, same
+from interrupted_runs import Interrupter
 from PIL import Image
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
-from world import SIZES, Run, World, one_line
 
 import transfuse
 from transfuse.activations import hooks
@@ -35,46 +36,46 @@ def job(world: World, way: str, name: str = "out") -> list[object]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_cut_short_anywhere_it_goes_on(way: str, world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    labour = Labour(monkeypatch)
+    interrupter = Interrupter(monkeypatch)
     assert run(*job(world, way, "whole")).status == 0
-    total, work = labour.kept, world.here / "out.work"
+    total, work = interrupter.kept, world.here / "out.work"
     assert total > 2
     for stop in sorted({1, 2, total // 3, total // 2, total - 1, total}):
-        labour.kept, labour.stop = 0, stop
+        interrupter.kept, interrupter.stop = 0, stop
         ran = run(*job(world, way))
         assert ran.status == 130
         assert ran.err == f"transfuse: interrupted; the same command with --resume continues from {work}\n"
         assert work.is_dir()
         assert not (world.here / "out").exists()
-        labour.stop = 10**9
+        interrupter.stop = 10**9
         assert run(*job(world, way), "--resume").status == 0
-        assert labour.kept == total, "something was made twice"
+        assert interrupter.kept == total, "something was made twice"
         assert not work.exists()
-        assert same(world.here / "whole", world.here / "out")
+        assert same_files(world.here / "whole", world.here / "out")
         for each in (world.here / "out").iterdir():
             each.unlink()
         (world.here / "out").rmdir()
 
 
-def kept_again(labour: Labour, ran: Sequence[object], run: Run) -> int:
-    labour.kept = 0
+def kept_again(interrupter: Interrupter, ran: Sequence[object], run: Run) -> int:
+    interrupter.kept = 0
     assert run(*ran).status == 0
-    return labour.kept
+    return interrupter.kept
 
 
 def test_a_cache_serves_what_is_made_of_the_same(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    labour, cache = Labour(monkeypatch), ("--cache", world.here / "cache")
-    first = kept_again(labour, [*job(world, "exact"), *cache], run)
+    interrupter, cache = Interrupter(monkeypatch), ("--cache", world.here / "cache")
+    first = kept_again(interrupter, [*job(world, "exact"), *cache], run)
     assert first > 0
-    assert kept_again(labour, [*job(world, "exact", "again"), *cache], run) == 0
-    assert same(world.here / "out", world.here / "again")
+    assert kept_again(interrupter, [*job(world, "exact", "again"), *cache], run) == 0
+    assert same_files(world.here / "out", world.here / "again")
     other = [*job(world, "exact", "weighted"), *cache, "--weights", "3,1"]
-    assert kept_again(labour, other, run) == 0, "weights change no map"
-    assert not same(world.here / "out", world.here / "weighted")
-    assert kept_again(labour, [*job(world, "flow", "flow"), *cache], run) > 0
+    assert kept_again(interrupter, other, run) == 0, "weights change no map"
+    assert not same_files(world.here / "out", world.here / "weighted")
+    assert kept_again(interrupter, [*job(world, "flow", "flow"), *cache], run) > 0
     hard = [*job(world, "flow", "hard"), *cache, "--flow.plan", "hard"]
     monkeypatch.setattr(hooks, "record_activations", None)  # nobody looks at the data again
-    assert kept_again(labour, hard, run) > 0
+    assert kept_again(interrupter, hard, run) > 0
 
 
 def test_what_is_damaged_in_a_cache_is_made_again(world: World, run: Run) -> None:
@@ -85,7 +86,7 @@ def test_what_is_damaged_in_a_cache_is_made_again(world: World, run: Run) -> Non
     for file in files:
         file.write_bytes(file.read_bytes()[:20])
     assert run(*job(world, "least squares", "again"), *cache).status == 0
-    assert same(world.here / "out", world.here / "again")
+    assert same_files(world.here / "out", world.here / "again")
 
 
 def test_what_is_not_the_runs_own_stays(world: World, run: Run) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cli_inputs import Run, World, one_line
 from languages import TEXTS, gpt2, llama, qwen3_moe, saved
 from transformers import AutoConfig, PreTrainedModel, Qwen3MoeForCausalLM, ViTForImageClassification
-from world import Run, World, one_line
 
 from transfuse.cli.validation import shrink_request
 from transfuse.shrinking import streamed

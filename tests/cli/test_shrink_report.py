@@ -3,7 +3,7 @@
 import json
 import re
 
-from world import Run, World
+from cli_inputs import Run, World
 
 QUICK = ("--effort", "quick", "--device", "cpu", "--batch-size", "4")
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from labour import Labour, same
+from cli_inputs import Run, World, one_line
+from comparisons import same_files
+from interrupted_runs import Interrupter
 from languages import TEXTS, gpt2, qwen3_moe, saved
-from world import Run, World, one_line
 
 import transfuse
 from transfuse.base.cache import Store
@@ -43,13 +44,13 @@ def job(world: World, way: str, name: str = "out") -> list[object]:
     return ["shrink", large, "-o", world.here / name, *given, *flags]
 
 
-def counted_states(labour: Labour, patch: pytest.MonkeyPatch) -> None:
+def counted_states(interrupter: Interrupter, patch: pytest.MonkeyPatch) -> None:
     """Count the saved states of the training too."""
     save = training_state.save_state
 
     def counted(path: Path, state: dict[str, object]) -> None:
         save(path, state)
-        labour.tick()
+        interrupter.tick()
 
     patch.setattr(training_state, "save_state", counted)
     patch.setattr(loop, "SAVE_SECONDS", 0)
@@ -58,24 +59,24 @@ def counted_states(labour: Labour, patch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_cut_short_anywhere_it_goes_on(way: str, world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    labour = Labour(monkeypatch)
-    counted_states(labour, monkeypatch)
+    interrupter = Interrupter(monkeypatch)
+    counted_states(interrupter, monkeypatch)
     assert run(*job(world, way, "whole")).status == 0
-    total, work = labour.kept, world.here / "out.work"
+    total, work = interrupter.kept, world.here / "out.work"
     assert total > 4
     for number, stop in enumerate(sorted({1, total // 2, total - 1})):
         out = f"out{number}"
         work = world.here / f"{out}.work"
-        labour.kept, labour.stop = 0, stop
+        interrupter.kept, interrupter.stop = 0, stop
         ran = run(*job(world, way, out))
         assert ran.status == 130
         assert ran.err == f"transfuse: interrupted; the same command with --resume continues from {work}\n"
         assert not (world.here / out).exists()
-        labour.stop = 10**9
+        interrupter.stop = 10**9
         assert run(*job(world, way, out), "--resume").status == 0
-        assert labour.kept == total, "something was made twice"
+        assert interrupter.kept == total, "something was made twice"
         assert not work.exists()
-        assert same(world.here / "whole", world.here / out)
+        assert same_files(world.here / "whole", world.here / out)
         records = [json.loads((world.here / each / "transfuse.json").read_text()) for each in ("whole", out)]
         for name in ("blocks", "experts", "least_squares", "learned_weights", "tried_sizes"):
             assert records[0].get(name) == records[1].get(name)
@@ -104,7 +105,7 @@ def test_killed_it_goes_on(world: World, run: Run) -> None:
     assert not (world.here / "out").exists()
     assert run(*given).status == 0
     assert run(*job(world, "a narrower stream", "whole")).status == 0
-    assert same(world.here / "whole", world.here / "out")
+    assert same_files(world.here / "whole", world.here / "out")
     assert {path.name for path in world.here.iterdir()} == {"out", "whole"}
 
 
@@ -119,17 +120,17 @@ def test_a_run_for_which_memory_did_not_suffice_says_how_to_go_on(tmp_path: Path
 
 
 def test_work_of_other_options_is_not_taken(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    labour, cache = Labour(monkeypatch), world.here / "cache"
+    interrupter, cache = Interrupter(monkeypatch), world.here / "cache"
     given = {"layers": 1, "effort": "quick", "device": "cpu"}
     first = transfuse.shrink(str(world.a), str(world.bare), cache=cache, **given).model
-    made = labour.kept
+    made = interrupter.kept
     assert made > 0
     again = transfuse.shrink(str(world.a), str(world.bare), cache=cache, dtype="bfloat16", **given).model
-    assert labour.kept == made
+    assert interrupter.kept == made
     weights = again.state_dict()
     assert all(torch.equal(values.bfloat16(), weights[name]) for name, values in first.state_dict().items())
     transfuse.shrink(str(world.a), str(world.bare), cache=cache, samples=10, **given)
-    assert labour.kept == 2 * made
+    assert interrupter.kept == 2 * made
 
 
 def test_what_is_not_there_or_not_its_own(world: World, run: Run) -> None:

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
+from cli_inputs import Run
 from kinds import NAMES, SENTENCES, bert, classes, jsonl, text
 from transformers import BertForSequenceClassification
-from world import Run
 
 import transfuse
 from transfuse.checkpoint.load import load_model

@@ -1,5 +1,5 @@
 """Data is read without a network."""
 
-from offline import lookups
+from no_network import lookups
 
 __all__ = ["lookups"]

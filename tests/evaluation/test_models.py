@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from cli_inputs import vit
 from kinds import NAMES, SENTENCES, WORDS, bert, classes, text, tokenizer
 from pictures import picture
 from transformers import (
@@ -15,7 +16,6 @@ from transformers import (
     PreTrainedModel,
     ViTImageProcessorPil,
 )
-from world import vit
 
 import transfuse
 from transfuse.base.progress import Silent

@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from cases import BERT, CASES, VIT, Case
 from languages import gpt2
 from PIL import Image
+from symmetric_copies import moved
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -20,15 +22,10 @@ from transformers import (
 )
 
 import transfuse
-from transfuse.alignment.exact.groups import random_alignment
-from transfuse.alignment.transform import transform_all
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.fusion.carry_plan import carry_options
 from transfuse.network.inputs import example_inputs
-from transfuse.network.layout import split_fused, unfused
-from transfuse.network.model import declaration, with_tensors
 from transfuse.network.sizes import sizes_of
-from transfuse.network.symmetry import fold, symmetric
 
 
 def tuned_copy(model: PreTrainedModel, size: float = 0.03, seed: int = 5) -> PreTrainedModel:
@@ -40,13 +37,6 @@ def tuned_copy(model: PreTrainedModel, size: float = 0.03, seed: int = 5) -> Pre
             noise = torch.randn(parameter.shape, generator=generator).to(parameter)
             parameter.add_(size * noise * parameter.square().mean().sqrt())
     return twin.eval()
-
-
-def moved(model: PreTrainedModel, seed: int = 3) -> PreTrainedModel:
-    """The same function in another basis: a random element of every exact group."""
-    spec = symmetric(unfused(declaration(model)))
-    tensors = dict(fold(spec, dict(split_fused(declaration(model), model.state_dict()))))
-    return with_tensors(model, transform_all(spec, tensors, random_alignment(spec, seed)))
 
 
 @pytest.mark.parametrize(("has_data", "match_on"), [(True, "both"), (False, "weights")])
@@ -194,47 +184,57 @@ def test_too_little_memory_is_said_before_anything_is_computed() -> None:
         transfuse.carry(base, tuned_copy(base), vit(2), images(1), processor=PROCESSOR, max_memory="100MB")
 
 
-def test_what_cannot_be_carried_is_refused() -> None:
-    base, other = vit(1), vit(2)
-    with pytest.raises(ConfigError, match="was not fine-tuned from"):
-        transfuse.carry(base, vit(3), other)
-    with pytest.raises(ConfigError, match="keep"):
-        transfuse.carry(base, tuned_copy(base), other, keep=images(1))
-    with pytest.raises(ConfigError, match="steps: only layers"):
-        transfuse.carry(base, tuned_copy(base), other, steps=3)
-    for given in ({"weights": (1, 2, 3)}, {"basis": "common"}, {"grow": 1.5}, {"positions": "anchor"}):
-        with pytest.raises(ConfigError, match=f"{next(iter(given))}: carrying takes no such option; leave it out"):
-            transfuse.carry(base, tuned_copy(base), other, images(1), processor=PROCESSOR, **given)
-    wide = vit(2, hidden_size=36)
-    with pytest.raises(ConfigError, match="other widths than the base, so it learns from samples"):
-        transfuse.carry(base, tuned_copy(base), wide)
-    with pytest.raises(ConfigError, match="the tuned model: has the weights of the base model, so there is nothing"):
-        transfuse.carry(base, vit(1), other)
-    with pytest.raises(ConfigError, match="the base model: is both the base and the tuned model"):
-        transfuse.carry(base, base, other)
+@pytest.fixture(scope="module")
+def given() -> dict[str, Any]:
+    """Return what is put together in ways that cannot be carried."""
+    base, wide = vit(1), vit(2, hidden_size=36)
     tuned = tuned_copy(base)
-    with pytest.raises(ConfigError, match="the new base model: is both the new base and the tuned model"):
-        transfuse.carry(base, tuned, tuned)
-    with pytest.raises(
-        ConfigError, match=r"the tuned model: has the weights of the new base model, .* another new base"
-    ):
-        transfuse.carry(base, tuned, copy.deepcopy(tuned))
-    with pytest.raises(ConfigError, match=r"the tuned model: its model_type is gpt2, .*; give a fine-tune of the base"):
-        transfuse.carry(base, gpt2(9), other)
+    return {
+        "base": base, "base again": vit(1), "other": vit(2), "stranger": vit(3), "wide": wide, "gpt2": gpt2(9),
+        "deep": vit(2, num_hidden_layers=sizes_of(base.config).layers + 1), "tuned": tuned,
+        "tuned again": copy.deepcopy(tuned), "other head": with_trunk(vit(3, num_labels=3), base),
+        "images": images(1), "nothing": None,
+    }  # fmt: skip
+
+
+NO_SUCH_OPTION = "carrying takes no such option; leave it out"
+SAME_AS_NEW = r"the tuned model: has the weights of the new base model, .* another new base"
+WIDTHS_DIFFER = r"hidden_size is .*, that of the tuned model is 36; a fine-tune has the shape"
+DEPTHS_DIFFER = r"has . blocks, the base has .; give models with equal numbers of blocks"
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "message"),
+    [
+        ("base, stranger, other", {}, "was not fine-tuned from"),
+        ("base, tuned, other, nothing, images", {}, "keep"),
+        ("base, tuned, other", {"steps": 3}, "steps: only layers"),
+        ("base, tuned, other, images", {"weights": (1, 2, 3)}, f"weights: {NO_SUCH_OPTION}"),
+        ("base, tuned, other, images", {"basis": "common"}, f"basis: {NO_SUCH_OPTION}"),
+        ("base, tuned, other, images", {"grow": 1.5}, f"grow: {NO_SUCH_OPTION}"),
+        ("base, tuned, other, images", {"positions": "anchor"}, f"positions: {NO_SUCH_OPTION}"),
+        ("base, tuned, wide", {}, "other widths than the base, so it learns from samples"),
+        ("base, base again, other", {}, "the tuned model: has the weights of the base model, so there is nothing"),
+        ("base, base, other", {}, "the base model: is both the base and the tuned model"),
+        ("base, tuned, tuned", {}, "the new base model: is both the new base and the tuned model"),
+        ("base, tuned, tuned again", {}, SAME_AS_NEW),
+        ("base, gpt2, other", {}, r"the tuned model: its model_type is gpt2, .*; give a fine-tune of the base"),
+        ("base, tuned, gpt2", {}, "its model_type is gpt2, that of the base is vit"),
+        ("base, tuned, deep", {}, DEPTHS_DIFFER),
+        ("base, other head, wide, images", {}, "cannot take the head"),
+        ("base, tuned, wide, images", {"groups": "permutations"}, "nothing is aligned; leave --groups"),
+        ("base, tuned, wide, images", {"effort": "quick"}, "leave --effort quick out"),
+        ("base, wide, other", {}, WIDTHS_DIFFER),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_carried_is_refused(
+    given: dict[str, Any], names: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        transfuse.carry(*(given[name] for name in names.split(", ")), processor=PROCESSOR, **options)
+
+
+def test_what_is_no_model_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(CheckpointError, match="None: is not a model; give a checkpoint path"):
-        transfuse.carry(None, tuned_copy(base), other)
-    with pytest.raises(ConfigError, match="its model_type is gpt2, that of the base is vit"):
-        transfuse.carry(base, tuned_copy(base), gpt2(9))
-    deep = vit(2, num_hidden_layers=sizes_of(base.config).layers + 1)
-    with pytest.raises(ConfigError, match=r"has . blocks, the base has .; give models with equal numbers of blocks"):
-        transfuse.carry(base, tuned_copy(base), deep)
-    with pytest.raises(ConfigError, match="cannot take the head"):
-        transfuse.carry(base, with_trunk(vit(3, num_labels=3), base), wide, images(1))
-    with pytest.raises(ConfigError, match="nothing is aligned; leave --groups"):
-        transfuse.carry(base, tuned_copy(base), wide, images(1), groups="permutations")
-    with pytest.raises(ConfigError, match="leave --effort quick out"):
-        transfuse.carry(base, tuned_copy(base), wide, images(1), effort="quick")
-    with pytest.raises(
-        ConfigError, match=r"hidden_size is .*, that of the tuned model is 36; a fine-tune has the shape"
-    ):
-        transfuse.carry(base, wide, other)
+        transfuse.carry(None, given["tuned"], given["other"])

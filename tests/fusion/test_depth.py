@@ -1,6 +1,7 @@
 """Models with fewer blocks than the anchor keep their function, and are fused into its shape."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -123,12 +124,7 @@ def test_what_has_more_blocks_than_the_anchor_says_what_to_do() -> None:
 
 @pytest.mark.parametrize("options", [{"merge": "least-squares"}, {"steps": 3, "merge": "learned"}, {"merge": "mean"}])
 def test_texts_and_checkpoints(tmp_path: Path, options: dict[str, object]) -> None:
-    def deep(words: int) -> PreTrainedModel:
-        config = gpt2(words).config
-        config.n_layer = 3
-        return type(gpt2(words))(config)
-
-    models = [saved(tmp_path / "deep", deep, 1), saved(tmp_path / "shallow", gpt2, 2)]
+    models = [saved(tmp_path / "deep", partial(gpt2, n_layer=3), 1), saved(tmp_path / "shallow", gpt2, 2)]
     told = KeptWarnings()
     fusion = transfuse.fuse(models, TEXTS, device="cpu", progress=told, **options)
     assert len(told.lines) == 1
@@ -162,12 +158,7 @@ def test_half_precision_keeps_what_is_not_stored(name: str, dtype: torch.dtype) 
 
 
 def test_a_cache_tells_places_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def deep(words: int) -> PreTrainedModel:
-        config = llama(words).config
-        config.num_hidden_layers = 4
-        return type(llama(words))(config)
-
-    models = [saved(tmp_path / "deep", deep, 1), saved(tmp_path / "shallow", llama, 2)]
+    models = [saved(tmp_path / "deep", partial(llama, num_hidden_layers=4), 1), saved(tmp_path / "shallow", llama, 2)]
 
     def at(place: int, **cache: Path) -> dict[str, torch.Tensor]:
         places = torch.zeros(2, 4, dtype=torch.float64)

@@ -1,6 +1,7 @@
 """Models with more blocks than the anchor give some up, and are fused into its shape."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +30,6 @@ from transfuse.report.measure import measure
 FITTED = {"merge": "least-squares", "device": "cpu"}
 
 
-def deep_gpt2(words: int) -> PreTrainedModel:
-    config = gpt2(words).config
-    config.n_layer = 4
-    return type(gpt2(words))(config)
-
-
-def deep_llama(words: int) -> PreTrainedModel:
-    config = llama(words).config
-    config.num_hidden_layers = 4
-    return type(llama(words))(config)
-
-
 def outputs(model: PreTrainedModel) -> torch.Tensor:
     inputs = torch.arange(3, 19).reshape(2, 8) % model.config.vocab_size
     with torch.no_grad():
@@ -49,7 +38,7 @@ def outputs(model: PreTrainedModel) -> torch.Tensor:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> list[Path]:
-    return [saved(tmp_path / "shallow", gpt2, 1), saved(tmp_path / "deep", deep_gpt2, 2)]
+    return [saved(tmp_path / "shallow", gpt2, 1), saved(tmp_path / "deep", partial(gpt2, n_layer=4), 2)]
 
 
 @pytest.mark.parametrize("family", [gpt2, llama], ids=["gpt2", "llama"])

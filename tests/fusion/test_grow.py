@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from cases import CASES, Case
+from comparisons import close
 from languages import TEXTS, gpt2, llama, saved
-from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaModel, PreTrainedModel
 
 import transfuse
@@ -54,10 +54,6 @@ def grown(case: Case, models: Sequence[PreTrainedModel], ratio: float, method: s
     merged = MERGE_METHODS["least-squares"](request)
     assert isinstance(merged, PreTrainedModel)
     return merged
-
-
-def close(found: Tensor, expected: Tensor, tolerance: float) -> bool:
-    return float((found - expected).abs().max()) < tolerance * float(expected.abs().max())
 
 
 @pytest.mark.parametrize("ratio", [1.15, 2.0])

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 from cases import BERT, VIT
+from comparisons import stored
 from datasets import Dataset
 from languages import TEXTS, gpt2, llama, qwen3_moe, saved
 from PIL import Image
-from safetensors.torch import load_file
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -24,7 +24,6 @@ from transformers import (
 )
 
 import transfuse
-from transfuse.checkpoint.files import weight_files
 from transfuse.config.options import Options
 from transfuse.errors import ConfigError, OutputError
 from transfuse.fusion.compatible import empty_model
@@ -69,10 +68,6 @@ def samples(family: str, count: int = 20) -> Dataset:
     return Dataset.from_dict({"image": [Image.fromarray(each.numpy()) for each in pixels], "label": [0, 1] * 10})
 
 
-def written(folder: Path) -> dict[str, torch.Tensor]:
-    return {name: values for file in weight_files(folder) for name, values in load_file(file).items()}
-
-
 def fused_both_ways(paths: list[str], data: Dataset, out: Path, **options: Any) -> dict[bool, dict[str, Any]]:
     """Fuse loaded and mapped models, check that the files are equal, and return both records."""
     records, models = {}, {}
@@ -82,7 +77,7 @@ def fused_both_ways(paths: list[str], data: Dataset, out: Path, **options: Any) 
         records[stream] = fusion.record
         models[stream] = fusion.model.state_dict()
     assert all(torch.equal(values, models[True][name]) for name, values in models[False].items())
-    loaded, mapped = written(out / "False"), written(out / "True")
+    loaded, mapped = stored(out / "False"), stored(out / "True")
     assert loaded.keys() == mapped.keys()
     for name, values in loaded.items():
         assert torch.equal(values, mapped[name]), name

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from cli_inputs import vit
 from kept_warnings import KeptWarnings
 from kinds import NAMES, bert, classes, clip, tokenizer
 from languages import END, llama, saved
@@ -16,7 +17,6 @@ from transformers import (
     CLIPImageProcessorPil,
     ViTImageProcessorPil,
 )
-from world import vit
 
 import transfuse
 from transfuse.base.progress import Silent

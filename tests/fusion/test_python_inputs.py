@@ -7,8 +7,9 @@ from typing import Any
 import pandas
 import pytest
 import torch
+from comparisons import same_models
 from datasets import Dataset, DatasetDict, IterableDataset
-from languages import TEXTS, gpt2, saved
+from languages import TEXTS
 from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -25,24 +26,13 @@ from transfuse.errors import ConfigError, DataError
 FITTED = {"merge": "least-squares"}
 
 
-@pytest.fixture(scope="module")
-def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("models")
-    return [saved(folder / str(seed), gpt2, seed) for seed in range(2)]
-
-
-def same(first: transfuse.Fusion, second: transfuse.Fusion) -> bool:
-    other = second.model.state_dict()
-    return all(torch.equal(values, other[name]) for name, values in first.model.state_dict().items())
-
-
 def test_the_kind_of_samples_does_not_change_the_fusion(paths: list[Path]) -> None:
     expected = transfuse.fuse(paths, Dataset.from_dict({"text": TEXTS}), **FITTED)
     rows = [{"text": text} for text in TEXTS]
     stream = Dataset.from_list(rows).to_iterable_dataset()
     for data in (TEXTS, rows, pandas.DataFrame(rows), stream, DataLoader(rows, batch_size=4)):  # type: ignore[arg-type]
         fusion = transfuse.fuse(paths, data, **FITTED)
-        assert same(fusion, expected)
+        assert same_models(fusion, expected)
         assert fusion.record["data"] == "dataset in memory"
         assert fusion.record["calibration_samples"] == len(TEXTS)
 
@@ -171,7 +161,7 @@ def test_torch_dtypes_and_devices(paths: list[Path]) -> None:
 
 def test_memory_is_a_number_or_text(paths: list[Path]) -> None:
     assert memory_bytes(2_000_000) == memory_bytes("2MB")
-    assert same(transfuse.fuse(paths, max_memory=10**11), transfuse.fuse(paths, max_memory="100GB"))
+    assert same_models(transfuse.fuse(paths, max_memory=10**11), transfuse.fuse(paths, max_memory="100GB"))
     for limit in (1000, "1KB", "much", -1):
         with pytest.raises(ConfigError, match=r"max.memory"):
             transfuse.fuse(paths, max_memory=limit)
@@ -265,5 +255,5 @@ def test_a_frozen_model_is_fused_as_any_other(paths: list[Path]) -> None:
     taught = {"processor": AutoTokenizer.from_pretrained(paths[0]), "merge": "learned", "steps": 2}
     expected = transfuse.fuse(models, TEXTS, **taught)
     models[0].requires_grad_(False)
-    assert same(transfuse.fuse(models, TEXTS, **taught), expected)
+    assert same_models(transfuse.fuse(models, TEXTS, **taught), expected)
     assert not any(parameter.requires_grad for parameter in models[0].parameters())

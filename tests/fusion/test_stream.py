@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from cases import CASES
+from comparisons import same_files, stored
 from safetensors.torch import load_file, save_file
 
 import transfuse
-from transfuse.checkpoint.files import weight_files
 from transfuse.checkpoint.lazy_tensors import tensor_locations
 from transfuse.checkpoint.load import load_empty, with_eager_experts
 from transfuse.config.options import Options
@@ -28,17 +28,6 @@ def saved(case, folder, seeds=(0, 1), dtype=torch.float32, **how):
     return paths
 
 
-def stored(folder):
-    return {name: values for file in weight_files(folder) for name, values in load_file(file).items()}
-
-
-def same(folder, other):
-    one, two = stored(folder), stored(other)
-    assert one.keys() == two.keys()
-    assert all(torch.equal(one[name], two[name]) and one[name].dtype == two[name].dtype for name in one)
-    return True
-
-
 @pytest.mark.parametrize("align", ["none", "flow", "exact"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_streaming_is_fusing_in_memory_bit_for_bit(tmp_path, case, align):
@@ -51,7 +40,7 @@ def test_streaming_is_fusing_in_memory_bit_for_bit(tmp_path, case, align):
         return
     transfuse.fuse(models, stream=True, align=align).save(tmp_path / "streamed")
     transfuse.fuse(models, align=align).save(tmp_path / "loaded")
-    assert same(tmp_path / "streamed", tmp_path / "loaded")
+    assert same_files(tmp_path / "streamed", tmp_path / "loaded")
     reloaded = with_eager_experts(case.architecture.from_pretrained(tmp_path / "streamed"))
     assert torch.isfinite(case.logits(reloaded.double())).all()
 
@@ -65,7 +54,7 @@ def test_buffers_are_merged_too(tmp_path):
         model.save_pretrained(tmp_path / f"{seed}")
     transfuse.fuse([str(tmp_path / f"{seed}") for seed in (0, 1)], stream=True).save(tmp_path / "streamed")
     transfuse.fuse(models).save(tmp_path / "loaded")
-    assert same(tmp_path / "streamed", tmp_path / "loaded")
+    assert same_files(tmp_path / "streamed", tmp_path / "loaded")
     assert torch.equal(stored(tmp_path / "loaded")["final_logits_bias"], torch.full((1, 31), 2.0))
 
 
@@ -78,7 +67,7 @@ def test_shards_names_and_precision_are_the_anchors(tmp_path):
     assert sorted(file.name for file in (tmp_path / "out").glob("model*")) == files
     assert {values.dtype for values in stored(tmp_path / "out").values()} == {torch.bfloat16}
     transfuse.fuse([one, two], align="exact").save(tmp_path / "loaded")
-    assert same(tmp_path / "out", tmp_path / "loaded")
+    assert same_files(tmp_path / "out", tmp_path / "loaded")
     transfuse.fuse([one, two], stream=True, align="exact", dtype="float32").save(tmp_path / "wider")
     assert {values.dtype for values in stored(tmp_path / "wider").values()} == {torch.float32}
 
@@ -103,7 +92,7 @@ def test_one_file_of_another_name_keeps_its_index(tmp_path, name):
         (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
     transfuse.fuse(paths, stream=True).save(tmp_path / "out")
     transfuse.fuse(paths).save(tmp_path / "loaded")
-    assert same(tmp_path / "out", tmp_path / "loaded")
+    assert same_files(tmp_path / "out", tmp_path / "loaded")
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from languages import TEXTS, gpt2, saved
+from comparisons import same_models
+from languages import TEXTS
 
 import transfuse
 
@@ -41,17 +42,6 @@ def another_device() -> Iterator[None]:
         assert torch.get_default_device().type == "meta"
 
 
-@pytest.fixture(scope="module")
-def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("models")
-    return [saved(folder / str(seed), gpt2, seed) for seed in range(2)]
-
-
-def same(first: Any, second: Any) -> bool:
-    other = second.model.state_dict()
-    return all(torch.equal(values, other[name]) for name, values in first.model.state_dict().items())
-
-
 @pytest.mark.parametrize("setting", [float64_by_default, autocast, another_device])
 def test_settings_of_the_caller_change_no_result(setting: Setting, paths: list[Path], tmp_path: Path) -> None:
     def results() -> list[Any]:
@@ -75,7 +65,7 @@ def test_settings_of_the_caller_change_no_result(setting: Setting, paths: list[P
         streamed.save(tmp_path / "again")
     assert cmp(*(tmp_path / name / "model.safetensors" for name in ("streamed", "again")), shallow=False)
     for one, other in zip(expected, found, strict=True):
-        assert same(one, other), one
+        assert same_models(one, other), one
 
 
 def test_fine_tuning_keeps_the_random_states_of_the_caller(paths: list[Path]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 from cases import CASES, DECODER_WIDTHS, Case
+from comparisons import close
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -90,16 +91,12 @@ def widened(case: Case, turns: bool) -> tuple[PreTrainedModel, PreTrainedModel]:
     return model, with_tensors(wide, carried)
 
 
-def close(found: Tensor, expected: Tensor, tolerance: float = 1e-5) -> bool:
-    return float((found - expected).abs().max()) < tolerance * float(expected.abs().max())
-
-
 @pytest.mark.parametrize("turns", [True, False], ids=["turned", "twice"])
 @pytest.mark.parametrize("case", WIDENED, ids=lambda case: case.name)
 def test_what_was_widened_comes_back(case: Case, turns: bool) -> None:
     model, wide = widened(case, turns)
     reference = case.logits(model)
-    assert close(case.logits(wide), reference), "the test itself must widen exactly"
+    assert close(case.logits(wide), reference, 1e-5), "the test itself must widen exactly"
     small = shrunk(case, wide, sizes_of(model.config))
     assert small.num_parameters() == model.num_parameters()
     assert close(case.logits(small), reference, 1e-3 if case.name.startswith("Modern") else 1e-4)
@@ -155,4 +152,4 @@ def test_a_tied_matrix_keeps_its_gains_in_a_turned_stream() -> None:
     """Behind RMSNorm, exactly. Any other directions of the same span would mix the gains."""
     case = next(case for case in CASES if case.name.startswith("LlamaForCausalLM-attention_bias"))
     model, wide = widened(case, turns=False)
-    assert close(case.logits(shrunk(case, wide, sizes_of(model.config))), case.logits(model))
+    assert close(case.logits(shrunk(case, wide, sizes_of(model.config))), case.logits(model), 1e-5)

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from cases import CASES, Case
+from comparisons import stored
 from languages import TEXTS, qwen3_moe, saved
-from safetensors.torch import load_file
-from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 import transfuse
@@ -18,10 +17,6 @@ from transfuse.errors import ConfigError
 
 by_name = {case.name: case for case in CASES}
 QUICK = {"experts": 1, "effort": "quick", "lines": True}
-
-
-def stored(folder: Path) -> dict[str, Tensor]:
-    return {name: values for file in weight_files(folder) for name, values in load_file(file).items()}
 
 
 def checkpoint(folder: Path, case: Case, dtype: torch.dtype) -> Path:

@@ -6,28 +6,17 @@ import pytest
 import torch
 from cases import CASES, Case
 from safetensors.torch import save_file
+from symmetric_copies import moved
 from transformers import PreTrainedModel
 
 import transfuse
-from transfuse.alignment.exact.groups import random_alignment
 from transfuse.alignment.exact.model_maps import ModelMaps, load_maps
-from transfuse.alignment.transform import transform_all
 from transfuse.errors import CheckpointError, ConfigError, OutputError
 from transfuse.network.inputs import example_inputs
-from transfuse.network.layout import split_fused, unfused
-from transfuse.network.model import declaration, with_tensors
-from transfuse.network.symmetry import fold, symmetric
 from transfuse.transport.maps import rotation
 
 NAMES = ("ViTForImageClassification", "GPT2LMHeadModel", "LlamaForCausalLM", "BertForMaskedLM")
 SHOWN = [next(case for case in CASES if case.name.startswith(name)) for name in NAMES]
-
-
-def moved(model: PreTrainedModel, seed: int = 3) -> PreTrainedModel:
-    """The same function in another basis: a random element of every exact group."""
-    spec = symmetric(unfused(declaration(model)))
-    tensors = dict(fold(spec, dict(split_fused(declaration(model), model.state_dict()))))
-    return with_tensors(model, transform_all(spec, tensors, random_alignment(spec, seed)))
 
 
 def states(model: PreTrainedModel) -> list[torch.Tensor]:

@@ -1,6 +1,6 @@
 """Fuses tiny models on a device that is pretended.
 
-python tests/pretend.py flow default
+python tests/fuse_on_fake_device.py flow default
 
 By these ways (all of WAYS without any), on the CPU and there; prints by how much weights differ, and how many
 operations were done there, as JSON. A process of its own, as torch does not forget a device.
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset, disable_progress_bars
-from elsewhere import THERE, Pretended, moved
+from fake_device import THERE, Pretended, moved
 from PIL import Image
 from torch import Tensor
 from transformers import (

@@ -1,25 +1,12 @@
-"""What a run keeps, counted, and whether two outputs are equal: for tests of interrupted runs."""
-
-from pathlib import Path
+"""Runs that are interrupted once they have kept so many results."""
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from transfuse.alignment import match_store
 from transfuse.base.cache import Store
 
 
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
-
-
-def same(one: Path, other: Path) -> bool:
-    ours, theirs = weights(one), weights(other)
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
-class Labour:
+class Interrupter:
     """Counts what is done, and stops a run once so much has been kept."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
