@@ -18,9 +18,8 @@ from one_base_parents import new_model, prepared, processor
 from parents_lm import build, next_tokens
 from texts import BOOKS, byte_pairs, passages
 from torch import Tensor
+from training import Recipe, train, train_classifier
 from transformers import GPT2LMHeadModel, PreTrainedModel, ViTForImageClassification
-
-from transfuse.cli.demo.training import Recipe, train, train_classifier
 
 BASE_IMAGES = slice(0, 20_000)
 TASK_IMAGES = slice(20_000, 30_000)

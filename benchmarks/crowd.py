@@ -23,13 +23,13 @@ from default import teachers
 from grow import ensemble
 from parents import STATISTICS
 from rows import load, markdown
+from training import Recipe, train_classifier
 from transformers import PreTrainedModel, ViTForImageClassification, ViTImageProcessorPil
 
 from transfuse import fuse
 from transfuse.base.batch import Batch
 from transfuse.checkpoint.load import load_model
 from transfuse.cli.demo.digits import KNOWN_SHARE, RECIPE, digits, processor
-from transfuse.cli.demo.training import Recipe, train_classifier
 from transfuse.config.literals import LearningOptions
 from transfuse.data.images import image_preparer
 from transfuse.data.load import load_samples
@@ -65,7 +65,7 @@ SUBJECTS = {
         digits,
         processor(),
         {"hidden_size": 96, "num_hidden_layers": 3, "intermediate_size": 192, "image_size": 8, "patch_size": 2},
-        RECIPE,
+        Recipe(**vars(RECIPE)),
     ),
     "fashion-mnist": Subject(
         garments,

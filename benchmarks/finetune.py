@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from common import RESULTS, machine
 from subjects import SUBJECTS, Judge, Subject
+from training import fastest_precision
 from transformers import PreTrainedModel
 
 from transfuse import finetune, fuse
-from transfuse.cli.demo.training import fastest_precision
 from transfuse.fusion.compare import METHODS
 
 ARMS = ("plain average", "flow, soft", "flow, hard", "uniform plan (control)", "exact", "exact, least squares")

@@ -26,6 +26,7 @@ from pyarrow.parquet import write_table
 from texts import END
 from tokenizers.implementations import ByteLevelBPETokenizer
 from torch import Tensor
+from training import Recipe, train
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -35,7 +36,6 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from transfuse.cli.demo.training import Recipe, train
 from transfuse.data.texts import mask_tokens
 
 MASK = "<|mask|>"

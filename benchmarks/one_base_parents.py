@@ -17,9 +17,8 @@ from common import PARENTS, machine, split
 from datasets import Dataset
 from parents import STATISTICS
 from torch import Tensor
+from training import Recipe, train_classifier
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
-
-from transfuse.cli.demo.training import Recipe, train_classifier
 
 SHAPE = {"hidden_size": 96, "num_hidden_layers": 4, "num_attention_heads": 3, "intermediate_size": 384}
 BASE_IMAGES = 15_000

@@ -12,11 +12,11 @@ import time
 
 import torch
 from common import PARENTS, machine, split
+from training import Recipe, train_classifier
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 from views import MARGIN, viewed
 
 from transfuse.cli.demo.digits import skewed
-from transfuse.cli.demo.training import Recipe, train_classifier
 
 STATISTICS = {  # channel mean and deviation of the training pixels
     "cifar10": ([0.4914, 0.4822, 0.4465], [0.247, 0.2435, 0.2616]),

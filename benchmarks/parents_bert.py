@@ -12,10 +12,10 @@ from common import PARENTS, machine
 from texts import LENGTH, passages, tokenizer
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from training import Recipe, autocast, train
 from transformers import BertConfig, BertForMaskedLM
 
 from transfuse.base.batch import IGNORED_LABEL
-from transfuse.cli.demo.training import Recipe, autocast, train
 from transfuse.data.texts import mask_tokens
 
 

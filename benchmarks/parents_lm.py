@@ -22,10 +22,10 @@ from common import PARENTS, machine
 from texts import VOCABULARIES, byte_pairs, mostly, passages
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from training import Recipe, autocast, train
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from transfuse.base.batch import IGNORED_LABEL
-from transfuse.cli.demo.training import Recipe, autocast, train
 
 
 def build(kind: str, vocabulary: int, end: int, length: int, args: argparse.Namespace) -> PreTrainedModel:

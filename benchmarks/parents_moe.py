@@ -20,9 +20,8 @@ from common import PARENTS, machine
 from texts import END, lines
 from tokenizers.implementations import ByteLevelBPETokenizer
 from torch import Tensor
+from training import Recipe, train
 from transformers import PreTrainedTokenizerFast, Qwen3MoeConfig, Qwen3MoeForCausalLM
-
-from transfuse.cli.demo.training import Recipe, train
 
 THEMES = ("code", "prose")
 CHARACTERS = 3_000_000  # of each theme, for training

@@ -8,10 +8,10 @@ import argparse
 import torch
 from common import DATA
 from subjects import SUBJECTS
+from training import fastest_precision
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
 from transfuse import finetune
-from transfuse.cli.demo.training import fastest_precision
 
 LENGTH = 64
 

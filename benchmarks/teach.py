@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from common import resumed
 from subjects import SUBJECTS, Judge, Subject
+from training import fastest_precision
 from transformers import PreTrainedModel
 
 from transfuse import finetune, fuse
-from transfuse.cli.demo.training import fastest_precision
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
 from transfuse.evaluation.evaluate import Metrics
 

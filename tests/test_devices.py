@@ -10,8 +10,6 @@ import pytest
 import torch
 from transformers import ViTConfig, ViTForImageClassification
 
-from transfuse.cli.demo.training import Recipe, train_classifier
-
 FAST = ("least squares", "flow, heads kept apart", "fewer blocks")
 SLOW = (
     "average", "flow", "flow, hard plans, weighted junctions", "flow, uniform", "flow, other widths",
@@ -48,7 +46,10 @@ def test_a_device_that_is_not_the_cpu(ways):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_a_classifier_whose_passes_are_replayed_learns_the_same():
+def test_a_classifier_whose_passes_are_replayed_learns_the_same(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benchmarks")
+    from training import Recipe, train_classifier
+
     torch.manual_seed(0)
     config = ViTConfig(
         hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=8, patch_size=4

@@ -1,18 +1,11 @@
-"""Train small models from scratch, as parents for the demo and the benchmarks.
+"""Train the parents of the demo from scratch. The loop is plain, so that a seed reproduces a parent."""
 
-The loop is plain, so that a seed reproduces a parent. `transfuse.finetuning` trains fused models further.
-"""
-
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-
-from transfuse.config.finetune_options import Precision
-from transfuse.data.augment import random_flip, random_shift
 
 
 @dataclass(frozen=True)
@@ -21,8 +14,6 @@ class Recipe:
 
     Attributes:
         warmup: the fraction of the steps for warmup.
-        crop: the largest shift of an image in pixels.
-        flip: whether to flip images at random.
     """
 
     epochs: int
@@ -31,8 +22,6 @@ class Recipe:
     weight_decay: float = 0.05
     warmup: float = 0.05
     label_smoothing: float = 0.1
-    crop: int = 0
-    flip: bool = False
 
     def scale(self, progress: float) -> float:
         """Return the factor of the learning rate at `progress` in [0, 1]."""
@@ -42,101 +31,30 @@ class Recipe:
         return float(0.5 * (1 + cosine))
 
 
-def fastest_precision(device: torch.device) -> Precision:
-    """Return the precision of the fastest matrix products.
-
-    A CPU without AVX-512 emulates bfloat16, which is ten times slower than float32.
-    """
-    emulated = device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return "float32" if emulated else "bfloat16"
-
-
-def autocast(device: torch.device, cached: bool = True) -> torch.autocast:
-    """Return a context that computes in the fastest precision. `cached`: weights are converted once per context."""
-    enabled = fastest_precision(device) == "bfloat16"
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=cached)
-
-
-class LogitsModule(torch.nn.Module):
-    """Map images to the logits of a classifier."""
-
-    def __init__(self, model: torch.nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch cls"]:
-        logits: Tensor = self.model(pixel_values=images).logits
-        return logits
-
-
-def with_cuda_graphs(module: torch.nn.Module, example: Tensor) -> torch.nn.Module:
-    """Return a module for inputs of the shape of `example`.
-
-    On a GPU, its passes are recorded once and replayed, since small kernels take longer to launch than to run.
-    """
-    if not example.is_cuda:
-        return module
-    with autocast(example.device, cached=False):
-        torch.cuda.make_graphed_callables(module.train(), (example.clone(),))  # changes the module in place
-    return module
-
-
 def train_classifier(
     model: torch.nn.Module,
     images: Float[Tensor, "sample channel height width"],
     labels: Int[Tensor, " sample"],
     recipe: Recipe,
     seed: int,
-    on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
 ) -> None:
-    """Train `model` in place on prepared `images`. `on_epoch` receives the epoch and its mean loss."""
-    classify = with_cuda_graphs(LogitsModule(model), images[: recipe.batch_size])
-
-    def loss(indices: Int[Tensor, " batch"], generator: torch.Generator) -> Float[Tensor, ""]:
-        batch = images[indices.to(images.device)]
-        if recipe.crop:
-            batch = random_shift(batch, recipe.crop, generator)
-        if recipe.flip:
-            batch = random_flip(batch, generator)
-        targets = labels[indices.to(labels.device)]
-        return cross_entropy(classify(batch).float(), targets, label_smoothing=recipe.label_smoothing)
-
-    train(model, len(images), loss, recipe, seed, on_epoch)
-
-
-def train(
-    model: torch.nn.Module,
-    samples: int,
-    loss: Callable[[Int[Tensor, " batch"], torch.Generator], Float[Tensor, ""]],
-    recipe: Recipe,
-    seed: int,
-    on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
-) -> None:
-    """Train `model` in place by minimizing `loss` on random batches, in the fastest precision.
-
-    Args:
-        samples: the number of samples.
-        loss: the loss of a batch, from the indices of its samples and a random generator.
-        on_epoch: receives the epoch and its mean loss.
-    """
+    """Train `model` in place on prepared `images`, on the CPU, in bfloat16 if the CPU does not emulate it."""
     generator = torch.Generator().manual_seed(seed)
-    device = next(model.parameters()).device
     optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
-    per_epoch = max(1, samples // recipe.batch_size)
-    steps = recipe.epochs * per_epoch
+    per_epoch = max(1, len(images) // recipe.batch_size)
+    fast = torch.ops.mkldnn._is_mkldnn_bf16_supported()
     model.train()
     for epoch in range(recipe.epochs):
-        order = torch.randperm(samples, generator=generator)
-        total_loss = torch.zeros((), device=device)
+        order = torch.randperm(len(images), generator=generator)
         for step in range(per_epoch):
-            optimizer.param_groups[0]["lr"] = recipe.learning_rate * recipe.scale((epoch * per_epoch + step) / steps)
-            indices = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-            with autocast(device):
-                value = loss(indices, generator)
+            progress = (epoch * per_epoch + step) / (recipe.epochs * per_epoch)
+            optimizer.param_groups[0]["lr"] = recipe.learning_rate * recipe.scale(progress)
+            batch = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
+            with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+                logits = model(pixel_values=images[batch]).logits.float()
+                loss = cross_entropy(logits, labels[batch], label_smoothing=recipe.label_smoothing)
             optimizer.zero_grad()
-            value.backward()
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
-            total_loss += value.detach()
-        on_epoch(epoch + 1, float(total_loss) / per_epoch)
     model.eval()
