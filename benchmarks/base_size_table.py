@@ -1,6 +1,7 @@
 """Make the table of the cost of fusions of base size."""
 
-from rows import load, markdown
+from common import load
+from rows import markdown
 
 NAMES = {
     "floor": "floor",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import PARENTS, split
+from common import PARENTS, parents_parser, split
 from one_base_parents import new_model, prepared, processor
 from parents_lm import build, next_tokens
 from texts import BOOKS, byte_pairs, passages
@@ -109,10 +109,8 @@ def save(model: PreTrainedModel, prepares: object, target: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parents_parser(__doc__)
     parser.add_argument("--subjects", nargs="+", default=["cifar10"], choices=["cifar10", "turns", "wider", "books"])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     for subject in args.subjects:

@@ -4,7 +4,8 @@ from math import exp
 from statistics import mean
 from typing import Any
 
-from rows import load, markdown, percent, spread
+from common import load
+from rows import markdown, percent, spread
 
 from transfuse.base.counted import counted
 

@@ -1,5 +1,6 @@
 """Define what all benchmarks share: the folders of data and parents, and the JSON record with its machine."""
 
+import argparse
 import json
 import os
 import platform
@@ -73,6 +74,39 @@ def record(name: str, result: dict[str, object]) -> None:
     command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *given])
     document = {"command": command, "machine": machine(), **result}
     (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
+
+
+def load(name: str) -> dict[str, Any]:
+    """Return the record of a benchmark."""
+    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+    return found
+
+
+def parents_parser(
+    description: str | None, seeds: Sequence[int] = (1, 2, 3), epochs: int | None = None
+) -> argparse.ArgumentParser:
+    """Return a parser of what all parents have: seeds, threads and, if they have a default, epochs."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(seeds))
+    parser.add_argument("--threads", type=int, default=1)
+    if epochs is not None:
+        parser.add_argument("--epochs", type=int, default=epochs)
+    return parser
+
+
+def train_seeds(parser: argparse.ArgumentParser, train: Callable[[int, argparse.Namespace], None]) -> None:
+    """Train a parent with each seed that was given."""
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    for seed in args.seeds:
+        train(seed, args)
+
+
+def save_parent(target: Path, model: PreTrainedModel, processor: Any, facts: dict[str, Any]) -> None:
+    """Save a model with its processor, and `training.json`: the facts of its training, and the machine."""
+    model.save_pretrained(target)
+    processor.save_pretrained(target)
+    (target / "training.json").write_text(json.dumps(facts | {"machine": machine()}, indent=1) + "\n")
 
 
 def resumed(

@@ -17,10 +17,10 @@ from pathlib import Path
 import torch
 from carry_parents import folder as carry_folder
 from carry_parents import turned
-from common import DATA, PARENTS, record, split, spread
+from common import DATA, PARENTS, load, record, split, spread
 from datasets import Dataset
 from one_base_parents import half_folder, prepared, processor
-from rows import load, markdown
+from rows import markdown
 from torch import Tensor
 from torch.nn.functional import nll_loss
 from transformers import AutoImageProcessor, PreTrainedModel, ViTForImageClassification

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import PARENTS, record, split, spread
+from common import PARENTS, load, record, split, spread
 from datasets import Dataset
 from default import teachers
 from grow import ensemble
 from parents import STATISTICS
-from rows import load, markdown
+from rows import markdown
 from training import Recipe, train_classifier
 from transformers import PreTrainedModel, ViTForImageClassification, ViTImageProcessorPil
 

@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import DATA, PARENTS, record, split
+from common import DATA, PARENTS, load, record, split
 from datasets import Dataset, load_dataset
-from rows import load
 from texts import passages
 from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedModel
 from trust import KINDS

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import PARENTS, record, split
+from common import PARENTS, load, record, split
 from default import SHARED, measurer, processor_of
-from rows import load, markdown
+from rows import markdown
 from widths import taught
 
 from transfuse import fuse, match, shrink

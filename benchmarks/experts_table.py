@@ -1,6 +1,7 @@
 """Make the table of models with fewer experts, beside rivals."""
 
-from rows import load, markdown
+from common import load
+from rows import markdown
 
 NAMES = {
     "saliency": "experts with the largest outputs times gates (as in REAP)",

@@ -3,7 +3,8 @@
 from statistics import mean
 from typing import Any
 
-from rows import load, markdown
+from common import load
+from rows import markdown
 
 ENSEMBLES = {"ensemble, uniform": "ensemble, equal weights", "ensemble, auto": "ensemble, weighted as the default"}
 

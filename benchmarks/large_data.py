@@ -126,28 +126,40 @@ def same(one: Path, other: Path) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def run_or_measure(
+    parser: argparse.ArgumentParser,
+    run: Callable[..., None],
+    measure: Callable[[argparse.Namespace, Path], None],
+) -> None:
+    """Do the request of a process that `costs` started. Without one, measure in a folder that goes afterwards."""
     parser.add_argument("--shape", choices=SHAPES, default="deep")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--models", nargs="+", type=int, default=[2, 3])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--run", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.run:
         run(*json.loads(args.run))
         return
-    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        paths, size = parents(folder, SHAPES[args.shape], max(args.models))
-        for method in args.methods:
-            for count in args.models:
-                words = SHAPES[args.shape]["vocab_size"]
-                measured = partial(fuse, method, paths[:count], words=words, threads=args.threads)
-                rows += both_ways(measured, folder)
-                facts = {"bytes_each": size, "shape": SHAPES[args.shape], "texts": TEXTS, "words": WORDS}
-                record("large-data" if args.shape == "deep" else f"large-data-{args.shape}", facts | {"rows": rows})
+        measure(args, Path(name))
+
+
+def measure(args: argparse.Namespace, folder: Path) -> None:
+    """Measure and record all methods and counts of models."""
+    rows: list[dict[str, Any]] = []
+    paths, size = parents(folder, SHAPES[args.shape], max(args.models))
+    words = SHAPES[args.shape]["vocab_size"]
+    facts = {"bytes_each": size, "shape": SHAPES[args.shape], "texts": TEXTS, "words": WORDS}
+    for method in args.methods:
+        for count in args.models:
+            rows += both_ways(partial(fuse, method, paths[:count], words=words, threads=args.threads), folder)
+            record("large-data" if args.shape == "deep" else f"large-data-{args.shape}", facts | {"rows": rows})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--models", nargs="+", type=int, default=[2, 3])
+    run_or_measure(parser, run, measure)
 
 
 if __name__ == "__main__":

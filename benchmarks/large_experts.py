@@ -9,15 +9,14 @@ the system cannot drop: all memory except the pages of mapped files.
 
 import argparse
 import json
-import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import record
-from large_data import both_ways, costs, texts, word_tokenizer
-from rows import load, markdown
+from common import load, record
+from large_data import both_ways, costs, run_or_measure, texts, word_tokenizer
+from rows import markdown
 from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 import transfuse
@@ -78,23 +77,19 @@ def table() -> str:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=SHAPES, default="deep")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--run", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.run:
-        run(*json.loads(args.run))
-        return
+def measure(args: argparse.Namespace, folder: Path) -> None:
+    """Measure and record all jobs."""
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        paths, size = models(folder, SHAPES[args.shape])
-        for job in JOBS:
-            rows += both_ways(partial(measured, job, paths, threads=args.threads), folder)
+    paths, size = models(folder, SHAPES[args.shape])
+    for job in JOBS:
+        rows += both_ways(partial(measured, job, paths, threads=args.threads), folder)
     facts = {"bytes_each": size, "shape": SHARED | SHAPES[args.shape]}
     record("large-experts" if args.shape == "deep" else f"large-experts-{args.shape}", facts | {"rows": rows})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    run_or_measure(parser, run, measure)
 
 
 if __name__ == "__main__":

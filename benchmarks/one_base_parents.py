@@ -7,13 +7,11 @@ tenths of the images of their half of the classes, and a tenth of the others. A 
 the images. Models that exist are kept.
 """
 
-import argparse
-import json
 import time
 from pathlib import Path
 
 import torch
-from common import PARENTS, machine, split
+from common import PARENTS, parents_parser, save_parent, split
 from datasets import Dataset
 from parents import STATISTICS
 from torch import Tensor
@@ -75,10 +73,8 @@ def train(model: ViTForImageClassification, rows: Dataset, recipe: Recipe, seed:
     begin = time.monotonic()
     train_classifier(model, *prepared(rows, processor()), recipe, seed)
     seconds = time.monotonic() - begin
-    model.save_pretrained(target)
-    processor().save_pretrained(target)
-    facts = {"seed": seed, "images": len(rows), "recipe": vars(recipe), "seconds": seconds, "machine": machine()}
-    (target / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
+    facts = {"seed": seed, "images": len(rows), "recipe": vars(recipe), "seconds": seconds}
+    save_parent(target, model, processor(), facts)
     print(f"{target}: {seconds:.0f} s", flush=True)
 
 
@@ -88,10 +84,7 @@ def prepared(rows: Dataset, images: ViTImageProcessorPil) -> tuple[Tensor, Tenso
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
+    args = parents_parser(__doc__).parse_args()
     torch.set_num_threads(args.threads)
     rows = split("cifar10", "train")
     if not base_folder().exists():

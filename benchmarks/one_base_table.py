@@ -1,6 +1,7 @@
 """Make the table of merge methods for fine-tunes of one base, from its file under `results/`."""
 
-from rows import load, markdown, percent, spread
+from common import load
+from rows import markdown, percent, spread
 
 PARENTS = ("first half", "second half")
 CONTROLS = ("base", "ensemble")  # shown after the parents

@@ -7,11 +7,10 @@ python benchmarks/parents.py --dataset cifar10 --width 256 --hidden 512 --heads 
 """
 
 import argparse
-import json
 import time
 
 import torch
-from common import PARENTS, machine, split
+from common import PARENTS, parents_parser, save_parent, split, train_seeds
 from training import Recipe, train_classifier
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 from views import MARGIN, viewed
@@ -43,7 +42,8 @@ def build(dataset: str, size: int, labels: list[str], args: argparse.Namespace) 
     )
 
 
-def train(dataset: str, seed: int, args: argparse.Namespace) -> None:
+def train(seed: int, args: argparse.Namespace) -> None:
+    dataset = args.dataset
     mean, deviation = STATISTICS[dataset]
     if args.view:
         mean = [0.0]  # so the background stays zero, like the pixels that random crops add
@@ -85,18 +85,13 @@ def train(dataset: str, seed: int, args: argparse.Namespace) -> None:
     train_classifier(model, images, labels, recipe, seed, report)
     kind = args.view or ("" if args.share == 1 else "skewed")
     name = args.name or f"{dataset}-vit-{args.width}" + (f"-{kind}" if kind else "")
-    target = PARENTS / f"{name}-{seed}"
-    model.save_pretrained(target)
-    processor.save_pretrained(target)
-    facts = {"seed": seed, "recipe": vars(recipe), "seconds": time.time() - start, "machine": machine()}
-    (target / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
+    facts = {"seed": seed, "recipe": vars(recipe), "seconds": time.time() - start}
+    save_parent(PARENTS / f"{name}-{seed}", model, processor, facts)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parents_parser(__doc__, seeds=[1, 2, 3, 4], epochs=12)
     parser.add_argument("--dataset", default="cifar10", choices=STATISTICS)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4])
-    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--hidden", type=int, help="units of a feed-forward layer; default: four times the width")
     parser.add_argument("--heads", type=int, default=4)
@@ -111,11 +106,7 @@ def main() -> None:
     parser.add_argument("--view", choices=["centred", "moved"], help="view of Fashion-MNIST on a larger canvas")
     parser.add_argument("--name", help="of the folders, before the seed")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    for seed in args.seeds:
-        train(args.dataset, seed, args)
+    train_seeds(parser, train)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,10 @@ python benchmarks/parents_bert.py --seeds 1 2 3
 """
 
 import argparse
-import json
 import time
 
 import torch
-from common import PARENTS, machine
+from common import PARENTS, parents_parser, save_parent, train_seeds
 from texts import LENGTH, passages, tokenizer
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -62,26 +61,18 @@ def train_parent(seed: int, args: argparse.Namespace) -> None:
         print(f"seed {seed} epoch {epoch} loss {value:.3f} validation {found:.3f} {spent:.0f} s", flush=True)
 
     train(model, len(inputs["input_ids"]), loss, recipe, seed, report)
-    model.save_pretrained(target)
-    words.save_pretrained(target)
-    facts = {"seed": seed, "recipe": vars(recipe), "seconds": time.time() - start, "machine": machine()}
-    (target / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
+    facts = {"seed": seed, "recipe": vars(recipe), "seconds": time.time() - start}
+    save_parent(target, model, words, facts)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--epochs", type=int, default=16)
+    parser = parents_parser(__doc__, epochs=16)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--blocks", type=int, default=4)
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    for seed in args.seeds:
-        train_parent(seed, args)
+    train_seeds(parser, train_parent)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,12 @@ BPE trained on the training text. With `--text books`, odd seeds mostly read the
 """
 
 import argparse
-import json
 import math
 import time
 from typing import Any
 
 import torch
-from common import PARENTS, machine
+from common import PARENTS, parents_parser, save_parent, train_seeds
 from texts import VOCABULARIES, byte_pairs, mostly, passages
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -69,7 +68,7 @@ def train_parent(seed: int, args: argparse.Namespace) -> None:
     inputs, held = ({name: values.to(args.device) for name, values in each.items()} for each in (inputs, held))
     recipe = Recipe(args.epochs, args.batch_size, args.learning_rate, weight_decay=0.1, warmup=0.1)
     start = time.time()
-    facts: dict[str, Any] = {"seed": seed, "recipe": vars(recipe), "machine": machine(), "validation": []}
+    facts: dict[str, Any] = {"seed": seed, "recipe": vars(recipe), "validation": []}
 
     def loss(chosen: Tensor, generator: torch.Generator) -> Tensor:
         ids, mask = (inputs[name][chosen.to(args.device)] for name in ("input_ids", "attention_mask"))
@@ -88,17 +87,13 @@ def train_parent(seed: int, args: argparse.Namespace) -> None:
               f" {facts['seconds']:.0f} s", flush=True)  # fmt: skip
 
     train(model, len(inputs["input_ids"]), loss, recipe, seed, report)
-    model.save_pretrained(target)
-    words.save_pretrained(target)
-    (target / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
+    save_parent(target, model, words, facts)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parents_parser(__doc__, epochs=10)
     parser.add_argument("--kind", choices=["gpt2", "llama"], required=True)
     parser.add_argument("--text", choices=VOCABULARIES, default="warandpeace")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--width", type=int, default=192)
     parser.add_argument("--heads", type=int, default=6)
     parser.add_argument("--blocks", type=int, default=4)
@@ -106,11 +101,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    for seed in args.seeds:
-        train_parent(seed, args)
+    train_seeds(parser, train_parent)
 
 
 if __name__ == "__main__":

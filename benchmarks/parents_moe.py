@@ -7,7 +7,6 @@ The prose is War and Peace. Both have about as many tokens. The tokenizer is a b
 """
 
 import argparse
-import json
 import math
 import sysconfig
 import time
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import PARENTS, machine
+from common import PARENTS, parents_parser, save_parent, train_seeds
 from texts import END, lines
 from tokenizers.implementations import ByteLevelBPETokenizer
 from torch import Tensor
@@ -92,7 +91,7 @@ def train_parent(seed: int, args: argparse.Namespace) -> None:
     model = build(args)
     recipe = Recipe(args.epochs, args.batch_size, args.learning_rate, weight_decay=0.1, warmup=0.05)
     begin = time.time()
-    facts: dict[str, Any] = {"seed": seed, "recipe": vars(recipe), "machine": machine(), "validation": []}
+    facts: dict[str, Any] = {"seed": seed, "recipe": vars(recipe), "validation": []}
 
     def loss(chosen: Tensor, generator: torch.Generator) -> Tensor:
         ids = inputs[chosen]
@@ -109,15 +108,11 @@ def train_parent(seed: int, args: argparse.Namespace) -> None:
     print(f"{len(inputs)} samples, {model.num_parameters():,} parameters", flush=True)
     train(model, len(inputs), loss, recipe, seed, report)
     assert math.isfinite(sum(facts["validation"][-1].values()))
-    model.save_pretrained(target)
-    tokenizer().save_pretrained(target)
-    (target / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
+    save_parent(target, model, tokenizer(), facts)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--epochs", type=int, default=2)
+    parser = parents_parser(__doc__, seeds=[1], epochs=2)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--hidden", type=int, default=96)
     parser.add_argument("--blocks", type=int, default=4)
@@ -125,11 +120,7 @@ def main() -> None:
     parser.add_argument("--active", type=int, default=2)
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    for seed in args.seeds:
-        train_parent(seed, args)
+    train_seeds(parser, train_parent)
 
 
 if __name__ == "__main__":

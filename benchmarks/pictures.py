@@ -3,14 +3,12 @@
 python benchmarks/pictures.py
 """
 
-import json
 from collections import defaultdict
 from functools import partial
 from statistics import mean
-from typing import Any
 
 import numpy as np
-from common import RESULTS
+from common import load
 from grow_table import points
 from matplotlib import pyplot
 from matplotlib.figure import Figure
@@ -26,12 +24,6 @@ KINDS = {
     "attention.o_proj": "attention output", "mlp.fc1": "hidden units", "mlp.fc2": "MLP output",
 }  # fmt: skip
 FITTED = "exact, least squares"
-
-
-def load(name: str) -> dict[str, Any]:
-    """Return the record of a benchmark."""
-    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
-    return found
 
 
 def path(theme: Theme) -> Figure:

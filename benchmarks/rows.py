@@ -11,19 +11,13 @@ import finetune_table
 import fuse_plot
 import solvers as solver_benchmark
 from ablation import MATCH_ON
-from common import RESULTS, spread
+from common import RESULTS, load, spread
 
 CURRENT_TERMS = {
     "trust even": "uniform weighting", "trust confidence": "weighted by confidence",
     "trust labels": "weighted by labels", "centred": "centered", "centre": "center", "normalise": "normalize",
     "regularisation": "regularization",
 }  # fmt: skip
-
-
-def load(name: str) -> dict[str, Any]:
-    """Return the record of a benchmark."""
-    found: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
-    return found
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

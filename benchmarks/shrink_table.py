@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from math import exp
 
-from rows import load, markdown
+from common import load
+from rows import markdown
 
 NAMES = {
     "shrink, fitted": "**`shrink --effort quick`**",

@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 from statistics import mean
 
-from common import DATA, record, spread
-from rows import load, markdown
+from common import DATA, load, record, spread
+from rows import markdown
 
 PARENTS = DATA.parent / "parents"
 COMMAND = [

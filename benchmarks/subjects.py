@@ -1,5 +1,6 @@
 """Define the subjects of the benchmarks: parents of one kind, their data, and their training schedule."""
 
+import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -7,7 +8,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from common import DATA, PARENTS, split
+import torch
+from common import DATA, PARENTS, resumed, split
 from datasets import Dataset, load_dataset
 from texts import passages
 from torch import Tensor
@@ -17,6 +19,7 @@ from transfuse.checkpoint.load import load_model
 from transfuse.data.load import load_samples
 from transfuse.data.samples import Samples
 from transfuse.data.tasks import task
+from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
 from transfuse.evaluation.evaluate import Metrics, ensemble, evaluate
 
 READY = DATA.parent / "parents"  # trained elsewhere
@@ -107,3 +110,39 @@ SUBJECTS = {
     "warandpeace-gpt2": Subject("warandpeace-gpt2-192", passages, {"batch_size": 16}),
     "warandpeace-llama": Subject("warandpeace-llama-192", passages, {"batch_size": 16}),
 }
+
+
+def pairs_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser of what is measured over pairs of parents."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True, choices=SUBJECTS)
+    parser.add_argument("--pairs", nargs="+", required=True)
+    parser.add_argument("--samples", type=int, default=3000, help="number of samples to fit layers to")
+    parser.add_argument("--batch-size", type=int, default=100)
+    parser.add_argument(
+        "--teacher-weighting", choices=TEACHER_WEIGHTING, default="uniform", help="weight of each parent per sample"
+    )
+    parser.add_argument("--limit", type=int, default=4000, help="samples of each split to measure on")
+    return parser
+
+
+def measure_pairs(
+    name: str,
+    parser: argparse.ArgumentParser,
+    over_pair: Callable[[Subject, list[str], argparse.Namespace], dict[str, Any]],
+    length: str,
+) -> None:
+    """Measure each pair that was given on one thread, and record `results/NAME-DATASET.json`.
+
+    Args:
+        length: the argument that says how long models are trained, which is recorded.
+    """
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    suffix = "" if args.teacher_weighting == "uniform" else f"-{args.teacher_weighting}"
+    resumed(
+        f"{name}-{args.dataset}{suffix}",
+        args.pairs,
+        lambda pair: over_pair(SUBJECTS[args.dataset], pair.split(","), args),
+        lambda _: {length: getattr(args, length)},
+    )

@@ -15,14 +15,11 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-import torch
-from common import resumed
-from subjects import SUBJECTS, Judge, Subject
+from subjects import Judge, Subject, measure_pairs, pairs_parser
 from training import fastest_precision
 from transformers import PreTrainedModel
 
 from transfuse import finetune, fuse
-from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
 from transfuse.evaluation.evaluate import Metrics
 
 
@@ -71,23 +68,10 @@ def row(metrics: Metrics) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", required=True, choices=SUBJECTS)
-    parser.add_argument("--pairs", nargs="+", required=True)
-    parser.add_argument("--samples", type=int, default=3000, help="number of samples to fit layers to")
-    parser.add_argument("--batch-size", type=int, default=100)
+    parser = pairs_parser(__doc__)
     parser.add_argument("--epochs", type=float, default=10.0)
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3])
-    parser.add_argument(
-        "--teacher-weighting", choices=TEACHER_WEIGHTING, default="uniform", help="weight of each parent per sample"
-    )
-    parser.add_argument("--limit", type=int, default=4000, help="samples of each split to measure on")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    subject = SUBJECTS[args.dataset]
-    suffix = "" if args.teacher_weighting == "uniform" else f"-{args.teacher_weighting}"
-    name = f"teach-{args.dataset}{suffix}"
-    resumed(name, args.pairs, lambda pair: over_pair(subject, pair.split(","), args), lambda _: {"epochs": args.epochs})
+    measure_pairs("teach", parser, over_pair, "epochs")
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ from statistics import mean
 from typing import Any
 
 import torch
-from common import merged, resumed
-from subjects import SUBJECTS, Judge, Subject
+from common import merged
+from subjects import Judge, Subject, measure_pairs, pairs_parser
 from teach import row
 
 from transfuse.alignment.interface import aligned_weights
@@ -68,25 +68,12 @@ def over_pair(subject: Subject, seeds: list[str], args: argparse.Namespace) -> d
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", required=True, choices=SUBJECTS)
-    parser.add_argument("--pairs", nargs="+", required=True)
-    parser.add_argument("--samples", type=int, default=3000)
-    parser.add_argument("--batch-size", type=int, default=100)
+    parser = pairs_parser(__doc__)
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--learning-rate", type=float, default=0.01, help="fraction of its size that a tensor moves by")
     parser.add_argument("--augment", default="none")
-    parser.add_argument(
-        "--teacher-weighting", choices=TEACHER_WEIGHTING, default="uniform", help="weight of each parent per sample"
-    )
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--limit", type=int, default=4000, help="test samples")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    subject = SUBJECTS[args.dataset]
-    suffix = "" if args.teacher_weighting == "uniform" else f"-{args.teacher_weighting}"
-    name = f"weights-{args.dataset}{suffix}"
-    resumed(name, args.pairs, lambda pair: over_pair(subject, pair.split(","), args), lambda _: {"steps": args.steps})
+    measure_pairs("weights", parser, over_pair, "steps")
 
 
 if __name__ == "__main__":

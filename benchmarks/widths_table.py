@@ -1,6 +1,7 @@
 """Make the table of fusions of two widths."""
 
-from rows import load, markdown
+from common import load
+from rows import markdown
 
 
 def table() -> str:
