@@ -1,7 +1,7 @@
 """The order in which the parts of a model run: its blocks, and the modules inside each block."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -127,12 +127,10 @@ def block_stack(model: PreTrainedModel, layers: int | None) -> tuple[str, int]:
 @contextmanager
 def forward_hooks(modules: Iterable[nn.Module], hook: Callable[[nn.Module, Any, Any], None]) -> Iterator[None]:
     """Call `hook(module, inputs, output)` after each of the modules runs, within the context."""
-    handles = [module.register_forward_hook(hook) for module in modules]
-    try:
+    with ExitStack() as hooks:
+        for module in modules:
+            hooks.enter_context(module.register_forward_hook(hook))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @dataclass
@@ -170,13 +168,10 @@ def _trace(model: nn.Module, batch: Batch, modules: dict[str, nn.Module]) -> dic
         run.output_bytes = sum(tensor.nbytes for tensor in tensors)
         outputs[names[module]] = [(tensor, tensor._version) for tensor in tensors]
 
-    handles = [module.register_forward_pre_hook(on_start) for module in names]
-    try:
-        with forward_hooks(names, on_end):
-            model(**without_labels(batch))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, forward_hooks(names, on_end):
+        for module in names:
+            hooks.enter_context(module.register_forward_pre_hook(on_start))
+        model(**without_labels(batch))
     for name, versions in outputs.items():
         runs[name].replaceable &= all(tensor._version == version for tensor, version in versions)
     return runs

@@ -6,6 +6,7 @@ grow with the number of samples.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import fields
 from functools import partial
 from typing import Any
@@ -93,15 +94,12 @@ def record_activations(
     until = list(until)
     layers = [(point, name) for point in points for name in point.layer_names()]
     recorder = _Recorder(batch, slices, select, {*until, *layers})
-    handles = [_register(model.get_submodule(module_name(name)), point, name, recorder) for point, name in layers]
-    handles += [module.register_forward_hook(lambda module, *_: recorder.finish(module)) for module in until]
-    try:
+    with ExitStack() as hooks, suppress(StopForward):
+        for point, name in layers:
+            hooks.enter_context(_register(model.get_submodule(module_name(name)), point, name, recorder))
+        for module in until:
+            hooks.enter_context(module.register_forward_hook(lambda module, *_: recorder.finish(module)))
         model(**without_labels(batch))
-    except StopForward:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
     return recorder.activations()
 
 

@@ -1,6 +1,7 @@
 """Second moments of the inputs of linear layers, by which an approximation of a layer is judged by its outputs."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -64,14 +65,12 @@ def input_moments(
     def hook(name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         add(name, arguments[0].detach())
 
-    handles = [model.get_submodule(name).register_forward_pre_hook(partial(hook, name)) for name in layers]
-    try:
+    with ExitStack() as hooks:
+        for name in layers:
+            hooks.enter_context(model.get_submodule(name).register_forward_pre_hook(partial(hook, name)))
         for part in (part for batch in batches for part in split_batch(batch, MAX_SAMPLES)):
             moved = {name: values.to(model.device) for name, values in without_labels(part).items()}
             model(**moved)
-    finally:
-        for handle in handles:
-            handle.remove()
     return {name: values / counts[name] for name, values in sums.items() if counts[name]}
 
 

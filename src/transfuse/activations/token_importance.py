@@ -4,7 +4,7 @@ Predictions depend on some positions more than on others, for example on the cla
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -114,17 +114,14 @@ def _differentiable_outputs(
 ) -> Iterator[None]:
     """Store the outputs of the modules, which will receive gradients, within the context. Parameters receive none."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    handles = [module.register_forward_hook(_store_output(outputs, name)) for name, module in modules.items()]
-    try:
+    with ExitStack() as hooks:
+        for name, module in modules.items():
+            hooks.enter_context(module.register_forward_hook(_store_output(outputs, name)))
         for parameter in parameters:
+            hooks.callback(parameter.requires_grad_, True)
             parameter.requires_grad_(False)
         with torch.enable_grad():
             yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        for parameter in parameters:
-            parameter.requires_grad_(True)
 
 
 def _store_output(outputs: dict[str, Tensor], name: str) -> Callable[[nn.Module, Any, Any], Any]:

@@ -148,8 +148,7 @@ def _outputs(model: PreTrainedModel, norms: Sequence[Norm], batch: Batch) -> tup
             def record(module: nn.Module, inputs: tuple[Tensor, ...], norm: Norm = norm) -> None:
                 states[norm.name].append(_cosines(inputs[0], norm.centers))
 
-            handle = model.get_submodule(norm.name).register_forward_pre_hook(record)
-            hooks.callback(handle.remove)
+            hooks.enter_context(model.get_submodule(norm.name).register_forward_pre_hook(record))
         inputs = cast(without_labels(batch), model.dtype)
         if model.device.type != "meta":  # weights that are computed on demand move the inputs to their device
             inputs = {name: values.to(model.device) for name, values in inputs.items()}

@@ -1,6 +1,7 @@
 """Outputs of models: logits of a batch, all at once or in slices, and the raw output of any class."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
@@ -42,14 +43,10 @@ def logits(model: nn.Module, batch: Batch, head: nn.Module | None) -> Float[Tens
         SpecError: the model has no head, so it has no logits.
     """
     labeled = None if is_labeled_per_sample(batch) else batch["labels"] != IGNORED_LABEL
-    hook = None
-    if head is not None and labeled is not None:
-        hook = head.register_forward_pre_hook(lambda module, inputs: (inputs[0][labeled],))
-    try:
+    with ExitStack() as hooks:
+        if head is not None and labeled is not None:
+            hooks.enter_context(head.register_forward_pre_hook(lambda module, inputs: (inputs[0][labeled],)))
         outputs = model(**without_labels(batch))
-    finally:
-        if hook:
-            hook.remove()
     scores = [outputs[name] for name in LOGIT_NAMES if name in outputs]
     if not scores:
         raise SpecError(f"{type(model).__name__} has no head, so it has no logits to compare or to evaluate")
