@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from transfuse.activations.hooks import MAX_SAMPLES
-from transfuse.base.batch import Batch, split_batch, token_mask, without_labels
+from transfuse.base.batch import Batch, on_device, split_batch, token_mask, without_labels
 from transfuse.base.budget import FLOAT64_BYTES
 from transfuse.base.grouping import groups_within
 
@@ -69,7 +69,7 @@ def input_moments(
         for name in layers:
             hooks.enter_context(model.get_submodule(name).register_forward_pre_hook(partial(hook, name)))
         for part in (part for batch in batches for part in split_batch(batch, MAX_SAMPLES)):
-            moved = {name: values.to(model.device) for name, values in without_labels(part).items()}
+            moved = on_device(without_labels(part), model.device)
             model(**moved)
     return {name: values / counts[name] for name, values in sums.items() if counts[name]}
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from transfuse.alignment.interface import Alignment
-from transfuse.base.batch import Batch, cast, without_labels
+from transfuse.base.batch import Batch, cast, on_device, without_labels
 from transfuse.errors import CheckpointError, SpecError
 from transfuse.network.inputs import model_inputs
 from transfuse.network.model import Network
@@ -151,7 +151,7 @@ def _outputs(model: PreTrainedModel, norms: Sequence[Norm], batch: Batch) -> tup
             hooks.enter_context(model.get_submodule(norm.name).register_forward_pre_hook(record))
         inputs = cast(without_labels(batch), model.dtype)
         if model.device.type != "meta":  # weights that are computed on demand move the inputs to their device
-            inputs = {name: values.to(model.device) for name, values in inputs.items()}
+            inputs = on_device(inputs, model.device)
         output = model(**inputs)
     names = next(names for names in OUTPUT_NAMES if names[0] in output)
     values = [output[name] for name in names if output.get(name) is not None]

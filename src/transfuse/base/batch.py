@@ -20,6 +20,11 @@ def cast(batch: Batch, dtype: torch.dtype) -> dict[str, Tensor]:
     return {name: values.to(dtype) if values.is_floating_point() else values for name, values in batch.items()}
 
 
+def on_device(batch: Batch, device: torch.device) -> dict[str, Tensor]:
+    """Return the batch with its tensors on `device`."""
+    return {name: values.to(device) for name, values in batch.items()}
+
+
 def without_labels(batch: Batch) -> dict[str, Tensor]:
     """Return the inputs of a batch, without its labels and what belongs to them."""
     return {name: values for name, values in batch.items() if not name.startswith("labels")}

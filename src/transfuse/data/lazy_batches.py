@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from transfuse.base.batch import on_device
+
 
 @dataclass(frozen=True, eq=False)
 class LazyBatches(Sequence[dict[str, Tensor]]):
@@ -39,4 +41,4 @@ class LazyBatches(Sequence[dict[str, Tensor]]):
         batch = dict(self.prepare(self.inputs(range(start, min(start + self.batch_size, self.samples)))))
         if self.labels is not None:
             batch["labels"] = self.labels[start : start + self.batch_size]
-        return batch if self.device is None else {name: values.to(self.device) for name, values in batch.items()}
+        return batch if self.device is None else on_device(batch, self.device)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import Batch, without_labels
+from transfuse.base.batch import Batch, on_device, without_labels
 from transfuse.base.budget import fitting_parts
 from transfuse.base.in_parts import computed_in_parts
 from transfuse.errors import DataError
@@ -60,8 +60,7 @@ class LabeledKind(Kind):
 @torch.no_grad()
 def outputs(model: PreTrainedModel, batch: Batch) -> Mapping[str, Tensor]:
     """Return the outputs of a model for a batch from any device, without its labels."""
-    inputs = {name: values.to(model.device) for name, values in without_labels(batch).items()}
-    found: Mapping[str, Tensor] = model(**inputs)
+    found: Mapping[str, Tensor] = model(**on_device(without_labels(batch), model.device))
     return found
 
 

@@ -10,14 +10,14 @@ samples, and by even spacing without samples.
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from transfuse.activations.execution_order import block_stack
-from transfuse.base.batch import cast
+from transfuse.base.batch import cast, on_device
 from transfuse.base.counted import counted
 from transfuse.errors import ConfigError, SpecError
 from transfuse.fusion.block_operations import block_operations, stream_norms
@@ -220,10 +220,8 @@ def _move_norms(tensors: dict[str, Tensor], before: Spec, idle: Spec) -> None:
 def _check_function(model: PreTrainedModel, deeper: PreTrainedModel, name: str) -> None:
     dtype = compute_dtype(model.dtype)
     model, deeper = (each if each.dtype == dtype else as_dtype(copy.deepcopy(each), dtype) for each in (model, deeper))
-    inputs: Mapping[str, Tensor] = cast(model_inputs(model), dtype)
-    expected, found = (
-        model_output(each, {key: values.to(each.device) for key, values in inputs.items()}) for each in (model, deeper)
-    )
+    inputs = cast(model_inputs(model), dtype)
+    expected, found = (model_output(each, on_device(inputs, each.device)) for each in (model, deeper))
     if (expected - found).abs().max() > TOLERANCE * expected.abs().max():
         raise ConfigError(
             f"{name}: a {type(model).__name__} with other blocks between its own computes something else; fuse models"

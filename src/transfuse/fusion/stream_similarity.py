@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfuse.activations.execution_order import block_stack, execution_steps, forward_hooks
-from transfuse.base.batch import Batch, cast, without_labels
+from transfuse.base.batch import Batch, cast, on_device, without_labels
 from transfuse.fusion.block_operations import block_operations, stream_norms
 from transfuse.network.model import declaration
 
@@ -40,7 +40,7 @@ def _grams(model: PreTrainedModel, batch: Batch) -> list[Float[Tensor, "row row"
         values = output if isinstance(output, Tensor) else output[0]
         outputs.append(values.flatten(0, -2))
 
-    inputs = {name: values.to(model.device) for name, values in cast(without_labels(batch), model.dtype).items()}
+    inputs = on_device(cast(without_labels(batch), model.dtype), model.device)
     trunk = model.base_model  # heads may not take the samples
     blocks = [trunk.get_submodule(step.name) for step in execution_steps(trunk, inputs) if step.is_block]
     with forward_hooks(blocks, keep):

@@ -12,7 +12,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import IGNORED_LABEL, Batch, cast, is_labeled_per_sample, output_mask, without_labels
+from transfuse.base.batch import (
+    IGNORED_LABEL,
+    Batch,
+    cast,
+    is_labeled_per_sample,
+    on_device,
+    output_mask,
+    without_labels,
+)
 from transfuse.errors import SpecError
 from transfuse.network.inputs import model_inputs
 
@@ -76,14 +84,14 @@ def _spans(starts: Tensor, ends: Tensor, batch: Batch) -> Float[Tensor, "answer 
 def has_logits(model: PreTrainedModel) -> bool:
     """Return whether a model has a head that scores classes, tokens, positions or pairs."""
     inputs = cast(model_inputs(model), model.dtype)
-    outputs = model(**{name: values.to(model.device) for name, values in inputs.items()})
+    outputs = model(**on_device(inputs, model.device))
     return any(name in outputs for name in LOGIT_NAMES) and PIXEL_ORDER not in outputs
 
 
 @torch.no_grad()
 def predict(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "sample cls"]:
     """Return the logits of a batch from any device, on the device of the model."""
-    moved = {name: values.to(model.device) for name, values in batch.items()}
+    moved = on_device(batch, model.device)
     return logits(model, moved, model.get_output_embeddings())
 
 
@@ -135,23 +143,23 @@ def answer_states(model: PreTrainedModel, batch: Batch) -> AnswerStates:
     trunk = model.base_model
     embedding = model.get_output_embeddings()
     if is_labeled_per_sample(batch) or trunk is model or embedding is None:
-        moved = {name: values.to(model.device) for name, values in batch.items()}
+        moved = on_device(batch, model.device)
         return given_logits(logits(model, moved, embedding))
-    inputs = {name: values.to(model.device) for name, values in without_labels(batch).items()}
+    inputs = on_device(without_labels(batch), model.device)
     options = {"use_cache": False} if "use_cache" in signature(trunk.forward).parameters else {}
     output: Any = trunk(**inputs, **options)
     states = output.last_hidden_state[(batch["labels"] != IGNORED_LABEL).to(model.device)]
     head = partial(_head_logits, model, type(output), inputs)
     with torch.no_grad():
         if len(states) and len(head(states[:1])) != 1:  # it calls a part of its trunk instead, as OPT does
-            moved = {name: values.to(model.device) for name, values in batch.items()}
+            moved = on_device(batch, model.device)
             return given_logits(logits(model, moved, embedding))
     return AnswerStates(states, embedding.weight.shape[0], head)
 
 
 def embedding_states(model: PreTrainedModel, batch: Batch) -> AnswerStates:
     """Return the embeddings of a batch from any device: two of each pair, one of each sample, or one of each token."""
-    outputs = model(**{name: values.to(model.device) for name, values in without_labels(batch).items()})
+    outputs = model(**on_device(without_labels(batch), model.device))
     embeddings = [outputs[name] for name in EMBEDDING_NAMES if outputs.get(name) is not None]
     if embeddings:
         return given_logits(torch.stack(embeddings, 1).flatten(0, 1).float())

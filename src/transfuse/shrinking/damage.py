@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import Batch, without_labels
+from transfuse.base.batch import Batch, on_device, without_labels
 from transfuse.evaluation.kinds.outputs import predict_similarity
 from transfuse.network.output_losses import SQUARED, output_loss
 from transfuse.network.outputs import has_logits, model_output, predict
@@ -59,5 +59,4 @@ def _some_logits(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "answer 
 
 def _raw_output(model: PreTrainedModel, batch: Batch) -> Float[Tensor, "entry 1"]:
     """Return the outputs of a model without a head, as one column."""
-    moved = {name: values.to(model.device) for name, values in without_labels(batch).items()}
-    return model_output(model, moved).unsqueeze(1)
+    return model_output(model, on_device(without_labels(batch), model.device)).unsqueeze(1)

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from transfuse.alignment.exact.canonical_form import canonicalize
 from transfuse.alignment.exact.groups import random_alignment
 from transfuse.alignment.transform import transform_all
-from transfuse.base.batch import Batch, cast, without_labels
+from transfuse.base.batch import Batch, cast, on_device, without_labels
 from transfuse.base.counted import counted
 from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress, silent
@@ -182,4 +182,4 @@ def _inputs(original: Network, data: Samples | None, options: Options, processor
         selected = data.take(MAX_SAMPLES, options.seed)
         one_batch = options.model_copy(update={"batch_size": MAX_SAMPLES})
         inputs = without_labels(prepare(selected, model, model, one_batch, processor)[0])
-    return {name: values.to(model.device) for name, values in inputs.items()}
+    return on_device(inputs, model.device)

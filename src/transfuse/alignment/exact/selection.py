@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.base.batch import Batch, batch_size, first_samples, without_labels
+from transfuse.base.batch import Batch, batch_size, first_samples, on_device, without_labels
 from transfuse.base.batch_cache import BatchCache
 from transfuse.base.budget import cache_bytes
 from transfuse.base.lazy import Tensors
@@ -91,7 +91,7 @@ def _output_distance(
     aligned = with_tensors(source, carried)
     total = 0.0
     for batch in batches:
-        inputs = {name: values.to(anchor.device) for name, values in without_labels(batch).items()}
+        inputs = on_device(without_labels(batch), anchor.device)
         first, second, output = (model_output(model, inputs) for model in (anchor, aligned, merged))
         total += float(((first + second) / 2 - output).square().sum())
     return total / sum(map(batch_size, batches))
