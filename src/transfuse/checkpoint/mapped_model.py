@@ -20,6 +20,7 @@ from transfuse.checkpoint.mapped_tensors import Extent, stored_extents, without_
 from transfuse.checkpoint.spill import TensorSpill
 from transfuse.checkpoint.tensor_location import TensorLocation
 from transfuse.errors import CheckpointError
+from transfuse.network.model import empty_like
 from transfuse.network.precision import compute_dtype
 
 
@@ -47,8 +48,7 @@ def mapped_zeros(model: PreTrainedModel, config: PretrainedConfig, spill: Tensor
 
     They are mapped from a temporary file, to which the system writes them when memory is short.
     """
-    with torch.device("meta"):
-        empty = type(model)(config).to(model.dtype)
+    empty = empty_like(model, config, torch.device("meta"))
     parameters = dict(empty.named_parameters())
     stored = {name: values for name, values in empty.state_dict().items() if name in dict(empty.named_buffers())}
     tensors = spill.zeros({name: values.shape for name, values in parameters.items()}, model.dtype)

@@ -25,7 +25,7 @@ from transfuse.fusion.block_order import best_places, evenly_spaced, has_in_orde
 from transfuse.fusion.depth_samples import DepthSamples
 from transfuse.fusion.fewer_blocks import with_fewer_blocks
 from transfuse.network.inputs import model_inputs
-from transfuse.network.model import converted, declaration
+from transfuse.network.model import converted, declaration, empty_like
 from transfuse.network.operations import Junction, Linear, Norm
 from transfuse.network.outputs import model_output
 from transfuse.network.precision import as_dtype, compute_dtype
@@ -136,8 +136,7 @@ def _empty(source: PreTrainedModel, anchor: PretrainedConfig, own: int, wanted: 
     settings = block_settings(anchor, wanted)
     for name in block_settings(config, wanted).keys() & settings.keys():
         setattr(config, name, settings[name])
-    with torch.device("meta"):
-        return type(source)(config).to(source.dtype).eval()
+    return empty_like(source, config)
 
 
 def with_idle_blocks(
@@ -156,8 +155,7 @@ def with_idle_blocks(
     for name in mine.keys() & others.keys():
         settings = [mine[name][block] if block in places else value for block, value in enumerate(others[name])]
         setattr(config, name, type(mine[name])(settings))
-    with torch.device(model.device):
-        deeper = type(model)(config).to(model.dtype).eval()
+    deeper = empty_like(model, config)
     stack, _ = block_stack(model, len(places))
     stored = model.state_dict()
     tensors = dict(deeper.state_dict())

@@ -178,5 +178,5 @@ def shortfall(plan: GrowthPlan, ratio: float) -> str | None:
 
 def wide_model(models: Sequence[PreTrainedModel], ratio: float) -> PreTrainedModel:
     """Return a model without data that has room for the units of all parents. The anchor is the first of them."""
-    with torch.device("meta"):
-        return type(models[0])(resized(models[0].config, growth_plan(models, ratio).wide))
+    config = resized(models[0].config, growth_plan(models, ratio).wide)
+    return empty_like(models[0], config, torch.device("meta"))

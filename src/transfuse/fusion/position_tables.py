@@ -19,7 +19,7 @@ from transfuse.errors import ConfigError
 from transfuse.network.axes import fixed_dimensions
 from transfuse.network.config_fields import differences
 from transfuse.network.layout import join_fused, split_fused, unfused
-from transfuse.network.model import declaration
+from transfuse.network.model import declaration, empty_like
 
 SPACE = "position_id"  # the name of the fixed space of positions in every family
 TEXT_SPACE = "text.position_id"  # its name in models of images and texts, and in the half of such a model
@@ -41,8 +41,7 @@ def with_anchor_positions(source: PreTrainedModel, anchor: PreTrainedModel, name
     config = _with_sizes(source.config, anchor.config, type(source).__name__)
     if _sizes(config) == _sizes(source.config):
         return source
-    with torch.device(source.device):
-        resized = type(source)(config).to(source.dtype).eval()
+    resized = empty_like(source, config)
     if source.device.type == "meta":
         return resized
     target = unfused(declaration(resized)).tensors()

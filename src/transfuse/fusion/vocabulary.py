@@ -19,7 +19,7 @@ from transfuse.data.texts import vocabulary
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.network.axes import fixed_dimensions
 from transfuse.network.layout import join_fused, split_fused, unfused
-from transfuse.network.model import declaration
+from transfuse.network.model import declaration, empty_like
 from transfuse.network.spec import Spec
 
 SPACE = "vocabulary"  # the name of the fixed space of tokens in every family
@@ -133,8 +133,7 @@ def recode(
     config = copy.deepcopy(source.config)
     for name in ("vocab_size", *(name for name in vars(anchor.config) if name.endswith("_token_id"))):
         setattr(config, name, getattr(anchor.config, name))
-    with torch.device(source.device):
-        recoded = type(source)(config).to(source.dtype).eval()
+    recoded = empty_like(source, config)
     if source.device.type == "meta":
         return recoded
     spec = declaration(source)

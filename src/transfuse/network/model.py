@@ -118,13 +118,17 @@ def with_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTr
     return twin.eval()
 
 
-def empty_like(model: PreTrainedModel, config: PretrainedConfig) -> PreTrainedModel:
+def empty_like(model: PreTrainedModel, config: PretrainedConfig, device: torch.device | None = None) -> PreTrainedModel:
     """Return an untrained model of the same class, precision and device, with another configuration.
 
     The random numbers of the caller go on as if none had been drawn.
+
+    Args:
+        device: another device; a model on `meta` has no weights.
     """
-    with torch.random.fork_rng(devices=[]):
-        return type(model)(config).to(model.device, model.dtype).eval()
+    device = device or model.device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), device:
+        return type(model)(config).to(model.dtype).eval()
 
 
 def sharing_tensors(
