@@ -17,7 +17,7 @@ from transfuse.cli.jobs.fuse import plan_job
 from transfuse.config.job import Job
 from transfuse.config.make import make
 from transfuse.errors import CheckpointError, ConfigError, SpecError
-from transfuse.fusion.padded_vocabulary import with_anchor_rows
+from transfuse.fusion.padded_vocabulary import resized_to_anchor
 
 EXTRA = 20
 
@@ -81,7 +81,7 @@ def test_a_source_with_fewer_rows(tmp_path: Path, build: Any) -> None:
     assert fused.config.vocab_size == rows + EXTRA
     assert fused.get_input_embeddings().weight.shape[0] == rows + EXTRA
     assert f"{EXTRA} rows, the mean of its own, are added" in " ".join(progress.lines)
-    source, wider = load_model(b), with_anchor_rows(load_model(b), load_model(large)).eval()
+    source, wider = load_model(b), resized_to_anchor(load_model(b), load_model(large)).eval()
     inputs = AutoTokenizer.from_pretrained(b)(TEXTS[:2], return_tensors="pt", return_token_type_ids=False)
     before, after = source(**inputs).logits, wider(**inputs).logits
     torch.testing.assert_close(after[..., :rows], before)

@@ -19,7 +19,7 @@ from transfuse.errors import CheckpointError, ConfigError
 from transfuse.fusion.anchor_head import borrowed_tensors, is_convertible, with_anchor_class
 from transfuse.fusion.depth import with_equal_depth
 from transfuse.fusion.depth_samples import DepthSamples
-from transfuse.fusion.padded_vocabulary import is_padded, with_anchor_rows, with_rows
+from transfuse.fusion.padded_vocabulary import is_padded, resized_to_anchor, with_rows
 from transfuse.fusion.position_tables import with_anchor_positions
 from transfuse.network.class_order import in_anchor_order, with_anchor_order
 from transfuse.network.compatible import check_same_function, check_same_layers
@@ -119,7 +119,7 @@ def checked_networks(models: Sequence[PreTrainedModel], names: Sequence[str], op
     """
     check_compatible(models, names)
     models = [
-        with_anchor_rows(model, models[0]) if is_padded(models, names, index) else model
+        resized_to_anchor(model, models[0]) if is_padded(models, names, index) else model
         for index, model in enumerate(models)
     ]
     for model, name in zip(models, names, strict=True):

@@ -46,7 +46,7 @@ def with_rows(config: PreTrainedConfig, rows: int) -> PreTrainedConfig:
     return changed
 
 
-def with_anchor_rows(source: PreTrainedModel, anchor: PreTrainedModel) -> PreTrainedModel:
+def resized_to_anchor(source: PreTrainedModel, anchor: PreTrainedModel) -> PreTrainedModel:
     """Return the source with as many rows as the anchor: the last are left out, or the mean of its rows is added.
 
     With the mean, the logit of an added token is the mean of the other logits, in any basis.

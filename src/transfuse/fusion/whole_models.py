@@ -6,7 +6,7 @@ from transformers import PreTrainedModel
 
 from transfuse.config.options import Options
 from transfuse.fusion.depth import deeper_models
-from transfuse.fusion.padded_vocabulary import is_padded, with_anchor_rows
+from transfuse.fusion.padded_vocabulary import is_padded, resized_to_anchor
 from transfuse.fusion.position_tables import with_anchor_positions
 from transfuse.fusion.vocabulary import Rows, recode
 from transfuse.network.class_order import with_anchor_order
@@ -35,7 +35,7 @@ def whole_models(
         if tokens is not None:
             converted = recode(converted, tokens, anchor)
         elif is_padded([anchor, converted], [names[0], names[number]], 1):
-            converted = with_anchor_rows(converted, anchor)
+            converted = resized_to_anchor(converted, anchor)
         own = network(converted, options.torch_device(), names[number])
         whole[number] = with_anchor_order(own, anchor.config).model
     return whole
