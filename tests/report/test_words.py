@@ -5,7 +5,7 @@ from cases import CASES, Case
 
 from transfuse.alignment.spec_for import flow_spec
 from transfuse.config.flow_options import FlowOptions
-from transfuse.fusion.plan import kind_name
+from transfuse.network.block_numbers import kind_name
 from transfuse.network.layout import unfused
 from transfuse.network.model import declaration
 from transfuse.network.symmetry import symmetric

@@ -31,7 +31,7 @@ from transfuse.network.outputs import model_output
 from transfuse.network.precision import as_dtype, compute_dtype
 from transfuse.network.sizes import Sizes, block_settings, resized, sizes_of
 from transfuse.network.spec import Spec
-from transfuse.shrinking.blocks import why_not_removable
+from transfuse.shrinking.blocks import Blocks, why_not_removable
 
 TOLERANCE = 1e-3  # largest change of an output, relative to the largest output, that is rounding
 
@@ -159,10 +159,9 @@ def with_idle_blocks(
     stack, _ = block_stack(model, len(places))
     stored = model.state_dict()
     tensors = dict(deeper.state_dict())
+    blocks = Blocks(stack, len(places), tuple(sources))
     for name in tensors:
-        block, _, rest = name.removeprefix(f"{stack}.").partition(".")
-        in_block = name.startswith(f"{stack}.") and block.isdigit()
-        own = f"{stack}.{sources[int(block)]}.{rest}" if in_block else name
+        own = blocks.large_name(name)
         if own in stored:  # or else a tensor that only some blocks have
             tensors[name] = stored[own]
     idle = [block for block in range(count) if block not in places]

@@ -1,6 +1,5 @@
 """Predict what a fusion matches, and how much memory and disk space it needs, from headers and configuration only."""
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +16,7 @@ from transfuse.config.settings import torch_dtype
 from transfuse.fusion.depth import depth
 from transfuse.fusion.grow import GrowthPlan, growth_plan, wide_model
 from transfuse.fusion.plan_parts import DataPlan
+from transfuse.network.block_numbers import block_number, kind_name
 from transfuse.network.layout import unfused
 from transfuse.network.model import declaration
 from transfuse.network.space import Group, Space
@@ -24,7 +24,6 @@ from transfuse.network.spec import Spec
 
 STARTUP_BYTES = 600 * 2**20  # memory of Python, torch and transformers before anything is read
 MATRICES = (Group.ORTHOGONAL, Group.CENTERED, Group.LINEAR, Group.COMPLEX)  # groups whose maps are stored as matrices
-BLOCK = re.compile(r"(^|\.)(\d+)\.")  # the number of the block in the name of a space
 
 
 @dataclass(frozen=True)
@@ -194,7 +193,7 @@ def fusion_plan(
     """
     rank = estimate.options.adapter_out
     plan_name = f"{estimate.options.flow.plan} plan" if estimate.options.align == "flow" else None
-    block_numbers = [int(digits[0]) for name in estimate.spec.spaces() if (digits := re.findall(r"\d+", name))]
+    block_numbers = [number for name in estimate.spec.spaces() if (number := block_number(name)) is not None]
     return FusionPlan(
         models=tuple(model_header(path, model) for path, model in zip(paths, stored, strict=True)),
         blocks=max(block_numbers, default=-1) + 1,
@@ -235,11 +234,6 @@ def spaces_by_kind(spaces: Iterable[Space], mapped_by: str | None = None) -> dic
         key = (kind_name(space.name), space.units, mapped_by or str(space.group), inside)
         members_of.setdefault(key, []).append(space)
     return {SpaceKind(*key, count=len(members)): tuple(members) for key, members in members_of.items()}
-
-
-def kind_name(name: str) -> str:
-    """Return the name of a space without the number of its block."""
-    return BLOCK.sub(r"\1", name)
 
 
 def _map_bytes(space: Space, entry_bytes: int) -> int:

@@ -1,6 +1,5 @@
 """Numbers that each model has for every tensor: merge weights and densities that change over the depth."""
 
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,9 +7,8 @@ from typing import Any
 from transfuse.checkpoint.tensor_names import TensorNames, tensor_names
 from transfuse.config.layer_values import EVERYTHING, value_at
 from transfuse.errors import ConfigError
+from transfuse.network.block_numbers import block_place
 from transfuse.network.model import Network, tied_to
-
-BLOCK = re.compile(r"(.*?)(?:^|\.)(\d+)\.")  # the list of blocks that a tensor belongs to, and its place there
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ def depths(names: Iterable[str]) -> dict[str, float]:
     Tensors before the first block are at 0 and those after the last one at 1, such as embeddings and heads. The last of
     several blocks is at 1, and so is the only one.
     """
-    blocks = {name: (found[1], int(found[2])) for name in names if (found := BLOCK.match(name))}
+    blocks = {name: place for name in names if (place := block_place(name))}
     last: dict[str, int] = {}
     for prefix, number in blocks.values():
         last[prefix] = max(number, last.get(prefix, 0))

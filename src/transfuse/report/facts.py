@@ -15,8 +15,8 @@ from transfuse.evaluation.measures import MEASURES, headline, phrase, unit
 from transfuse.evaluation.metrics import ClassReport, Metrics
 from transfuse.evaluation.statistics import Difference, Intervals
 from transfuse.fusion.other_processors import OtherProcessor
-from transfuse.fusion.plan import BLOCK, kind_name
 from transfuse.fusion.record import match_diagnostics
+from transfuse.network.block_numbers import block_number, kind_name
 from transfuse.network.spec import Spec
 from transfuse.transport.solve import Match
 
@@ -184,13 +184,12 @@ def matched_spaces(spec: Spec, alignments: Sequence[Alignment]) -> list[MatchedS
         for name, match in alignment.matches.items():
             similarity = similarities.get(name)
             pairs = _pairs(match, similarity) if similarity is not None and name in enclosing else ()
-            block = BLOCK.search(name)
             matched.append(
                 MatchedSpace(
                     model,
                     name,
                     kind_name(name),
-                    int(block[2]) if block else None,
+                    block_number(name),
                     None if similarity is None else float(similarity.mean()),
                     pairs,
                     match_diagnostics(match),

@@ -8,7 +8,7 @@ import matplotlib
 
 from transfuse.alignment.interface import Alignment
 from transfuse.evaluation.measures import loss_unit
-from transfuse.fusion.plan import BLOCK, kind_name
+from transfuse.network.block_numbers import block_number, kind_name
 from transfuse.report.facts import Facts, MatchedSpace, Measurement
 from transfuse.report.names import reference_words
 from transfuse.report.plots import Series, as_svg, depth_figure, path_figure, plan_figure
@@ -115,16 +115,15 @@ def _mean(curve: Points) -> float:
 def _least_squares(facts: Facts) -> Figure | None:
     """Plot what fitting gained in each layer, by the names of layers without what all of them begin with."""
     fits = {name: fit["gain"] for name, fit in facts.record.get("least_squares", {}).items()}
-    gains = {name: gain for name, gain in fits.items() if gain is not None and BLOCK.search(name)}
+    gains = {name: gain for name, gain in fits.items() if gain is not None and block_number(name) is not None}
     if not gains:
         return None
     parents = [kind_name(name).split(".")[:-1] for name in gains]
     shared = list(takewhile(lambda parts: len(set(parts)) == 1, zip(*parents, strict=False)))
     series: dict[str, Points] = {}
     for name, value in gains.items():
-        block = BLOCK.search(name)
         layer = ".".join(kind_name(name).split(".")[len(shared) :])
-        series.setdefault(layer, []).append((int(block[2]) if block else 0, value))
+        series.setdefault(layer, []).append((block_number(name) or 0, value))
     layer, gain = max(gains.items(), key=lambda item: item[1])
     before = (
         "weights of the large model in the small shape" if "shrunk" in facts.record else "mean of the aligned weights"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from transfuse.fusion.plan import BLOCK, kind_name
+from transfuse.network.block_numbers import block_number, kind_name
 from transfuse.report.facts import MatchedSpace
 
 WORDS = {  # the name and the meaning of each kind of space, by the last part of its name in declarations
@@ -98,9 +98,9 @@ def kind_words(kind: str) -> str:
 
 def space_words(name: str) -> str:
     """Return plain words for a space, with its block: "block 0: attention heads"."""
-    block = BLOCK.search(name)
+    block = block_number(name)
     words = kind_words(kind_name(name))
-    return f"block {block[2]}: {words}" if block else words
+    return words if block is None else f"block {block}: {words}"
 
 
 def kinds_in_words(spaces: Iterable[MatchedSpace]) -> list[KindInWords]:
