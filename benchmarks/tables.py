@@ -17,16 +17,15 @@ import carry_table
 import confidence
 import crowd
 import default_table
-import depths
 import experts_table
 import glmc_table
 import grow_table
 import large_experts
 import one_base_table
+import other_sizes
 import shrink_table
 import side_by_side
 import teach_table
-import widths_table
 from barrier_table import columns, decisions, tables
 from rows import (
     ablation,
@@ -73,8 +72,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "glmc": glmc_table.table,
     "base-size": base_size_table.table,
     "carry": carry_table.table,
-    "widths": widths_table.table,
-    "depths": depths.table,
+    **{f"other-sizes-{data}": partial(other_sizes.table, data) for data in ("digits", "cifar10")},
     "side-by-side": side_by_side.table,
     "carry-turns": partial(carry_table.table, "turns"),
     "carry-wider": partial(carry_table.table, "wider"),

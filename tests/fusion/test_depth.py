@@ -13,9 +13,10 @@ from transformers import PreTrainedModel
 
 import transfuse
 from transfuse.errors import ConfigError, SpecError
+from transfuse.fusion.anchor_sizes import depth, with_anchor_sizes
 from transfuse.fusion.block_order import best_places, evenly_spaced
-from transfuse.fusion.depth import depth, with_equal_depth, with_idle_blocks
-from transfuse.fusion.depth_samples import DepthSamples
+from transfuse.fusion.idle_blocks import with_idle_blocks
+from transfuse.fusion.size_samples import SizeSamples
 from transfuse.fusion.stream_similarity import stream_similarity
 
 LAYERS = ("num_hidden_layers", "n_layer")
@@ -42,8 +43,8 @@ def test_idle_blocks_change_nothing(case: Case) -> None:
 def test_a_block_that_cannot_be_put_in_between_is_refused() -> None:
     """DeBERTa convolves behind its first block, and not behind others."""
     case = next(case for case in CASES if case.name == "DebertaV2ForMaskedLM")
-    with pytest.raises(ConfigError, match="computes something else; fuse models of equal depth"):
-        with_equal_depth([build(case, 1, 4), build(case, 2, 2)], ["a", "b"])
+    with pytest.raises(ConfigError, match="computes something else; fuse models of equal sizes"):
+        with_anchor_sizes([build(case, 1, 4), build(case, 2, 2)], ["a", "b"])
 
 
 @pytest.mark.parametrize("name", ["LlamaForCausalLM", "BertForMaskedLM", "ViTForImageClassification"])
@@ -93,7 +94,7 @@ def test_a_deeper_copy_recovers_the_function(name: str) -> None:
 def test_models_in_training_mode_are_compared_without_dropout() -> None:
     case = next(case for case in CASES if case.name == "BertForMaskedLM")
     anchor, source = (case.build(1, num_hidden_layers=layers, hidden_dropout_prob=0.5) for layers in (4, 2))
-    deeper = with_equal_depth([anchor.train(), source.train()], ["a", "b"])[1]
+    deeper = with_anchor_sizes([anchor.train(), source.train()], ["a", "b"])[1]
     assert anchor.training
     assert source.training
     reference = case.logits(source.eval())
@@ -104,13 +105,13 @@ def test_blocks_of_one_kind_belong_together() -> None:
     """Attention to a window and to all tokens alternate."""
     case = next(case for case in CASES if case.name == "Gemma2ForCausalLM")
     anchor, source = build(case, 1, 6), build(case, 2, 3)
-    deeper = with_equal_depth([anchor, source], ["a", "b"])[1]
+    deeper = with_anchor_sizes([anchor, source], ["a", "b"])[1]
     assert deeper.config.layer_types == anchor.config.layer_types
     reference = case.logits(source)
     assert (case.logits(deeper) - reference).abs().max() < 1e-4 * reference.abs().max()
     source.config.layer_types = ["full_attention"] * 3
     with pytest.raises(ConfigError, match=r"b: has 3 blocks, the anchor has 6, and no places in order .* layer_types"):
-        with_equal_depth([anchor, source], ["a", "b"])
+        with_anchor_sizes([anchor, source], ["a", "b"])
 
 
 def test_what_has_more_blocks_than_the_anchor_says_what_to_do() -> None:
@@ -128,12 +129,12 @@ def test_texts_and_checkpoints(tmp_path: Path, options: dict[str, object]) -> No
     told = KeptWarnings()
     fusion = transfuse.fuse(models, TEXTS, device="cpu", progress=told, **options)
     assert len(told.lines) == 1
-    assert "has 2 blocks, the anchor has 3; they take the places" in told.lines[0]
+    assert "has 2 blocks, the anchor has 3; its blocks take the places" in told.lines[0]
     out = fusion.save(tmp_path / "out")
     assert type(fusion.model).from_pretrained(out).config.n_layer == 3
     assert [model["path"] for model in fusion.record["models"]] == [str(path) for path in models]
     assert fusion.record["models"][1]["sha256"].keys() == {"config.json", "model.safetensors"}
-    with pytest.raises(ConfigError, match="their depths differ"):
+    with pytest.raises(ConfigError, match="their sizes differ"):
         transfuse.fuse(models, stream=True)
 
 
@@ -150,7 +151,7 @@ def test_half_precision_keeps_what_is_not_stored(name: str, dtype: torch.dtype) 
     model = build(case, 1, 2).float()
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
-    deeper = with_equal_depth([build(case, 2, 4), model], ["a", "b"])[1]
+    deeper = with_anchor_sizes([build(case, 2, 4), model], ["a", "b"])[1]
     assert {parameter.dtype for parameter in deeper.parameters()} == {dtype}
     buffers = dict(model.named_buffers())
     for key, values in deeper.named_buffers():
@@ -163,9 +164,9 @@ def test_a_cache_tells_places_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def at(place: int, **cache: Path) -> dict[str, torch.Tensor]:
         places = torch.zeros(2, 4, dtype=torch.float64)
         places[0, 0] = places[1, place] = 1
-        monkeypatch.setattr(DepthSamples, "similarity", lambda *models: places)
+        monkeypatch.setattr(SizeSamples, "similarity", lambda *models: places)
         fusion = transfuse.fuse(models, TEXTS, device="cpu", merge="mean", match_on="weights", **cache)
-        assert f"places 0, {place} (from 0)" in fusion.record["depths"][0]
+        assert f"places 0, {place} (from 0)" in fusion.record["resized"][0]
         return fusion.model.state_dict()
 
     first, other = at(3, cache=tmp_path / "cache"), at(1, cache=tmp_path / "cache")
@@ -179,4 +180,4 @@ def test_blocks_that_depend_on_their_number_stay() -> None:
     anchor, source = build(case, 1, 3), build(case, 2, 2)
     source.config.scale_attn_by_inverse_layer_idx = True
     with pytest.raises(ConfigError, match=r"b: has 2 blocks, .* put between its own: scale_attn_by_inverse_layer_idx"):
-        with_equal_depth([anchor, source], ["a", "b"])
+        with_anchor_sizes([anchor, source], ["a", "b"])

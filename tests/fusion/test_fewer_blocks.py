@@ -19,9 +19,9 @@ from transfuse.data.processors import model_processor
 from transfuse.distillation.validation import BatchSplit
 from transfuse.errors import ConfigError
 from transfuse.evaluation.samples import measured_samples
-from transfuse.fusion import depth, fewer_blocks
+from transfuse.fusion import anchor_sizes, smaller
 from transfuse.fusion.block_order import has_in_order, has_places, same_kind
-from transfuse.fusion.depth import with_idle_blocks
+from transfuse.fusion.idle_blocks import with_idle_blocks
 from transfuse.merging import learning
 from transfuse.network.model import Network
 from transfuse.network.sizes import Sizes
@@ -51,7 +51,7 @@ def test_blocks_that_do_nothing_are_given_up(tmp_path: Path, family: object) -> 
     with_idle_blocks(model, 4, [0, 2]).save_pretrained(deep)
     told = KeptWarnings()
     fusion = transfuse.fuse([shallow, deep], TEXTS, progress=told, align="exact", **FITTED)
-    assert fusion.record["depths"] == told.lines
+    assert fusion.record["resized"] == told.lines
     assert told.lines == [
         f"{deep}: has 4 blocks, the anchor has 2; it gives up blocks 1, 3 (from 0), and its layers are fitted to the"
         " samples"
@@ -71,7 +71,7 @@ def test_the_result_has_the_shape_of_the_anchor(pair: list[Path], tmp_path: Path
 
 def test_generated_texts_tell_which_blocks_matter(pair: list[Path]) -> None:
     fusion = transfuse.fuse(pair, "generated", samples=20, **FITTED)
-    assert "it gives up blocks" in fusion.record["depths"][0]
+    assert "it gives up blocks" in fusion.record["resized"][0]
 
 
 def test_the_deeper_model_teaches(pair: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +99,7 @@ def test_held_out_samples_are_not_fitted(pair: list[Path], monkeypatch: pytest.M
     """All samples are fitted if nothing is learned."""
     seen: list[set[tuple[int, ...]]] = []
     held_out: set[tuple[int, ...]] = set()
-    fit, divide = fewer_blocks.fitted, learning.split_with_answers
+    fit, divide = smaller.fitted, learning.split_with_answers
 
     def spy(large: Network, sizes: Sizes, parts: BatchSplit, *rest: Any) -> Any:
         seen.append(texts_of([*parts[0], *parts[1]]))
@@ -110,7 +110,7 @@ def test_held_out_samples_are_not_fitted(pair: list[Path], monkeypatch: pytest.M
         held_out.update(texts_of(parts[1]))
         return parts
 
-    monkeypatch.setattr(fewer_blocks, "fitted", spy)
+    monkeypatch.setattr(smaller, "fitted", spy)
     monkeypatch.setattr(learning, "split_with_answers", spy_on_validation)
     transfuse.fuse(pair, TEXTS, device="cpu", merge=merge, **{"steps": 1} if merge == "learned" else {})
     assert len(seen) == 1
@@ -163,7 +163,7 @@ def test_the_whole_model_is_measured(pair: list[Path]) -> None:
 def test_the_card_says_which_blocks_were_given_up(pair: list[Path], tmp_path: Path) -> None:
     fusion = transfuse.fuse(pair, TEXTS, **FITTED)
     card = (fusion.save(tmp_path / "out") / "README.md").read_text(encoding="utf-8")
-    assert "* Depth: <code>deep</code> has 4 blocks, the anchor has 2; it gives up blocks" in card
+    assert "* Sizes: <code>deep</code> has 4 blocks, the anchor has 2; it gives up blocks" in card
 
 
 @pytest.mark.parametrize("loaded", [(True, True), (False, True), (True, False)], ids=["both", "deep", "shallow"])
@@ -172,8 +172,8 @@ def test_loaded_models_and_paths_can_be_mixed(
 ) -> None:
     """Blocks are chosen once, also for models that are in memory."""
     calls: list[str] = []
-    original = depth.with_fewer_blocks
-    monkeypatch.setattr(depth, "with_fewer_blocks", lambda *given: calls.append(given[2]) or original(*given))
+    original = anchor_sizes.smaller
+    monkeypatch.setattr(anchor_sizes, "smaller", lambda *given: calls.append(given[2]) or original(*given))
     load = transfuse.checkpoint.load.load_model
     shallow, deep = (load(path) if each else path for path, each in zip(pair, loaded, strict=True))
     processor = model_processor(pair[0], load(pair[0]), None)

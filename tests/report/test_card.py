@@ -121,7 +121,7 @@ def test_a_parent_that_changed_is_not_said_to_be_the_result(change: str) -> None
     kept = record(["a", "b"], align="flow" if change == "maps" else "exact")
     kept |= {"merge": "learned", "learned_weights": {"start": "model 2", "steps": 0, "best": 0}}
     if change == "depth":
-        kept["depths"] = ["b: has 3 blocks, the anchor has 1; it gives up blocks 0, 1 (from 0)"]
+        kept["resized"] = ["b: has 3 blocks, the anchor has 1; it gives up blocks 0, 1 (from 0)"]
     card = model_card("m", kept)
     assert "This model is what <code>b</code> became in the shape of the anchor, because no fusion" in card
     assert "What <code>b</code> became in the shape of the anchor did best on held-out samples and is the" in card

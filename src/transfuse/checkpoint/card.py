@@ -54,15 +54,15 @@ permit a combined model before you share it.
 * Alignment: {{ aligned }} The result has the basis \
 {{ "of the anchor, and more hidden units or heads" if growth else "and the shape of the anchor" }}.
 * Merge: {{ merged }}
-{% for name, line in depths %}
-* Depth: {{ name | code }} {{ line | text }}.
+{% for name, line in resized %}
+* Sizes: {{ name | code }} {{ line | text }}.
 {% endfor %}
 {% if base %}
 * Base: {{ base.path | code if base.path else "a model passed in memory" }}. Task vectors are differences from it.
 {% endif %}
 {% if data == "generated" %}
 * Samples: texts that the models generated themselves. No other data was used.
-{% elif data and (calibration_samples or depths) %}
+{% elif data and (calibration_samples or resized) %}
 * Samples: {{ "{:,}".format(calibration_samples) ~ " of " if calibration_samples }}\
 {{ data | data_and_split(calibration_split) }}.
 {% elif data %}
@@ -144,7 +144,7 @@ def model_card(name: str, record: Mapping[str, Any]) -> str:
         "licenses": [license_of(model.get("card", {})) for model in models],
         "aligned": alignment_sentence(record),
         "merged": merge_sentences(record, parent),
-        "depths": [_depth_line(line) for line in record.get("depths", [])],
+        "resized": [_resized_line(line) for line in record.get("resized", [])],
         "version_list": ", ".join(f"{package} {version}" for package, version in record.get("versions", {}).items()),
         "quality": quality_section(quality, report_command(record)),
         "call": call,
@@ -153,8 +153,8 @@ def model_card(name: str, record: Mapping[str, Any]) -> str:
     return FUSED_CARD.render(**DEFAULTS | dict(record) | values)
 
 
-def _depth_line(line: str) -> tuple[str, str]:
-    """Return the short name of a model whose depth is not the anchor's, and what became of its blocks."""
+def _resized_line(line: str) -> tuple[str, str]:
+    """Return the short name of a model of other sizes than the anchor, and how it got the anchor's."""
     model, _, change = line.partition(": has ")
     return short_names([model])[0], f"has {change}"
 

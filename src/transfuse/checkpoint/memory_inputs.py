@@ -15,7 +15,7 @@ def matched_on_samples(record: Mapping[str, Any]) -> bool:
     """Return whether samples had a part in how the units of a fusion were matched."""
     align = record["options"]["align"]
     compared = any(alignment.get("disagreement_of_candidates") for alignment in record.get("alignments", ()))
-    return align in ("flow", "learned") or record["match_on"] != "weights" or compared or "depths" in record
+    return align in ("flow", "learned") or record["match_on"] != "weights" or compared or "resized" in record
 
 
 def report_command(record: Mapping[str, Any]) -> str | None:

@@ -21,7 +21,7 @@ def kept_parent(record: Mapping[str, Any]) -> int | None:
 def keeps_function(record: Mapping[str, Any], index: int) -> bool:
     """Return whether a model still computed what it did, once it had the basis and the shape of the anchor."""
     name = record["models"][index]["path"] or f"model {index + 1}"
-    gave_up = any(line.startswith(f"{name}: has ") and "gives up" in line for line in record.get("depths", ()))
+    gave_up = any(line.startswith(f"{name}: has ") and "gives up" in line for line in record.get("resized", ()))
     return not gave_up and (not index or ALIGNMENTS.get(record["options"]["align"], False))
 
 

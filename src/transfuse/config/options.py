@@ -231,6 +231,11 @@ class Options(TrainingLength):
         return self.flow.max_loss is not None or self.teacher_weighting == "labels" or trains_on_labels
 
     @property
+    def needs_equal_widths(self) -> bool:
+        """Whether models are brought to the widths of the anchor before they are aligned."""
+        return self.align in EXACT
+
+    @property
     def learns(self) -> bool:
         """Whether maps or the merged weights are trained."""
         return "learned" in (self.align, self.merging(True))

@@ -38,13 +38,13 @@ def cache_keys(
     options: Options,
     context: AlignContext,
     base: Origin | None = None,
-    depths: Sequence[str] = (),
+    resized: Sequence[str] = (),
 ) -> CacheKeys:
     """Return the parts of `store` that belong to these models, their base, samples and options.
 
     Args:
         context: the prepared samples, and what units are matched on.
-        depths: where the blocks of models with fewer blocks than the anchor stand.
+        resized: how models of other sizes than the anchor got the anchor's.
     """
     if store.folder is None:
         return no_cache(len(origins))
@@ -60,8 +60,8 @@ def cache_keys(
         "positions": options.positions,
         "transfuse": version("transfuse"),
     }
-    if depths:
-        shared_key["depths"] = list(depths)
+    if resized:
+        shared_key["resized"] = list(resized)
     option_values = options.model_dump(mode="json", exclude=UNRELATED_OPTIONS) | {"match_on": context.match_on}
     pairs = [store.of(anchor=model_keys[0], source=source, **shared_key) for source in model_keys[1:]]
     base_key = {} if base is None else {"base": sorted(base.sha256.values())}

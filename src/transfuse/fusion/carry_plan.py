@@ -14,10 +14,10 @@ from transfuse.config.options import Options
 from transfuse.config.validation import carry_merging, check_carry
 from transfuse.data.texts import vocabulary
 from transfuse.errors import ConfigError
+from transfuse.fusion.anchor_sizes import depth
 from transfuse.fusion.carry_processor import processor_source
 from transfuse.fusion.compatible import check_compatible, empty_model, with_anchor_form
 from transfuse.fusion.data_memory import check_data_memory
-from transfuse.fusion.depth import depth
 from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.fusion.plan import Estimate, FusionPlan, fusion_plan
 from transfuse.fusion.plan_data import DataEstimate, data_estimate
@@ -101,7 +101,8 @@ def options_for(options: Options, new_base: Model, base: Model, tuned: Model, ha
     heads = {(type(each), tuple((each.config.id2label or {}).items()), problem_type(each.config)) for each in empty}
     changes: dict[str, Any] = {} if len(heads) == 1 else {"head": "anchor"}
     order, names = [empty[2], *empty[:2]], [tuned_name, new_name, base_name]
-    _check_alike(with_anchor_form(order, names, options.model_copy(update=changes)), names)
+    unresized = options.model_copy(update={**changes, "align": "none"})  # the new base keeps its own widths
+    _check_alike(with_anchor_form(order, names, unresized), names)
     if has_other_widths(*empty[:2]):
         if not has_data:
             raise ConfigError(OTHER_WIDTHS)

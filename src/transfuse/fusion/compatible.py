@@ -17,10 +17,10 @@ from transfuse.config.options import Options
 from transfuse.config.validation import ENOUGH_MODELS
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.fusion.anchor_head import borrowed_tensors, is_convertible, with_anchor_class
-from transfuse.fusion.depth import with_equal_depth
-from transfuse.fusion.depth_samples import DepthSamples
+from transfuse.fusion.anchor_sizes import with_anchor_sizes
 from transfuse.fusion.padded_vocabulary import is_padded, resized_to_anchor, with_rows
 from transfuse.fusion.position_tables import with_anchor_positions
+from transfuse.fusion.size_samples import SizeSamples
 from transfuse.network.class_order import in_anchor_order, with_anchor_order
 from transfuse.network.compatible import check_same_function, check_same_layers
 from transfuse.network.layout import split_fused, unfused
@@ -55,17 +55,17 @@ def empty_model(model: Model, options: Options) -> PreTrainedModel:
 
 
 def with_anchor_form(
-    models: Sequence[PreTrainedModel], names: Sequence[str], options: Options, samples: DepthSamples | None = None
+    models: Sequence[PreTrainedModel], names: Sequence[str], options: Options, samples: SizeSamples | None = None
 ) -> list[PreTrainedModel]:
-    """Return models with as many blocks as the anchor, and its head and its positions where the options ask for these.
+    """Return models with the sizes of the anchor, and its head and its positions where the options ask for these.
 
     Args:
-        samples: as for `with_equal_depth`.
+        samples: as for `with_anchor_sizes`.
 
     Raises:
         ConfigError: a model cannot have them.
     """
-    anchor, *sources = with_equal_depth(models, names, samples)
+    anchor, *sources = with_anchor_sizes(models, names, samples, widths=options.needs_equal_widths)
     if options.head == "anchor":
         sources = [with_anchor_class(source, anchor, name) for source, name in zip(sources, names[1:], strict=True)]
     if options.positions == "anchor":

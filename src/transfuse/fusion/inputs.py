@@ -19,6 +19,7 @@ from transfuse.checkpoint.spill import TensorSpill
 from transfuse.config.options import Options
 from transfuse.config.validation import fewest_models, unknown_methods
 from transfuse.errors import ConfigError
+from transfuse.fusion.anchor_sizes import with_anchor_sizes
 from transfuse.fusion.compatible import (
     borrowed_by_sources,
     check_models_given,
@@ -27,11 +28,10 @@ from transfuse.fusion.compatible import (
     stored_network,
     with_anchor_form,
 )
-from transfuse.fusion.depth import with_equal_depth
-from transfuse.fusion.depth_samples import DepthSamples
 from transfuse.fusion.mapped import mapped_network
 from transfuse.fusion.padded_vocabulary import is_padded, padding_warning
 from transfuse.fusion.plan import STARTUP_BYTES, Estimate
+from transfuse.fusion.size_samples import SizeSamples
 from transfuse.fusion.streaming_choice import mapped_bytes, needs_streaming
 from transfuse.fusion.unloaded import UnloadedModels, unloaded_models
 from transfuse.fusion.vocabulary import Rows, with_anchor_tokens
@@ -55,7 +55,7 @@ class Inputs:
         streamed: whether the tensors stay in their files and are read when they are needed.
         loaded_bytes: the estimated peak memory in bytes of a fusion by weights with loaded models.
         needed_bytes: the estimated peak memory in bytes with the models as they were opened, besides what samples take.
-        depths: a line on each model that has another number of blocks than the anchor, and what became of them.
+        resized: a line on each model that had other sizes than the anchor, and how it got the anchor's.
         whole: the models that gave up blocks, before they did, by their numbers. They teach, and they are measured.
         base_correlation: as for `UnloadedModels.correlation`: if it is a number, memory suffices without an alignment.
         base: the model that all were fine-tuned from, as a network; None: none was given.
@@ -71,7 +71,7 @@ class Inputs:
     streamed: bool
     loaded_bytes: int
     needed_bytes: int
-    depths: tuple[str, ...] = ()
+    resized: tuple[str, ...] = ()
     whole: Mapping[int, PreTrainedModel] = field(default_factory=dict)
     base_correlation: float | None = None
     base: Network | None = None
@@ -98,7 +98,7 @@ def open_models(
     check: Callable[[Estimate, bool], bool] = lambda estimate, mapped: False,
     folder: Path | None = None,
     base: Model | None = None,
-    depth_samples: DepthSamples | None = None,
+    size_samples: SizeSamples | None = None,
 ) -> Inputs:
     """Open the models of a fusion and check that they are compatible.
 
@@ -110,7 +110,7 @@ def open_models(
             could.
         folder: where streamed models are written in the anchor's basis, if there are samples; None: a temporary folder.
         base: the model that all were fine-tuned from; None: none is needed.
-        depth_samples: decide about models of other depths, as for `with_equal_depth`.
+        size_samples: decide about models of other sizes, as for `with_anchor_sizes`.
 
     Raises:
         TransfuseError: a model cannot be read, the models are not compatible, or memory does not suffice.
@@ -127,7 +127,7 @@ def open_models(
         models, names = [*models, base], [*names, model_name(base, "the base")]
         check_given([base], names[-1:])
     check_sentence_modules(models)
-    unloaded = unloaded_models(models, names, options, has_data, base is not None, depth_samples)
+    unloaded = unloaded_models(models, names, options, has_data, base is not None, size_samples)
     empty, estimate = unloaded.models, unloaded.estimate
     paths = [str(model) for model in models if not isinstance(model, PreTrainedModel)]
     padded = [index for index in range(1, len(models)) if options.vocab == "same" and is_padded(empty, names, index)]
@@ -143,7 +143,7 @@ def open_models(
     else:
         if not checked and paths:
             check_free_memory(estimate.loaded_bytes - STARTUP_BYTES, torch.device("cpu"), "fusing", progress.warn)
-        inputs = _loaded(models, names, options, unloaded, depth_samples, progress)
+        inputs = _loaded(models, names, options, unloaded, size_samples, progress)
     for index in padded:
         progress.warn(padding_warning(empty[0], empty[index], names[index]))
     for source, name in zip(empty[1:], names[1:], strict=True):
@@ -174,14 +174,14 @@ def _loaded(
     names: Sequence[str],
     options: Options,
     unloaded: UnloadedModels[Options],
-    depth_samples: DepthSamples | None,
+    size_samples: SizeSamples | None,
     progress: Progress,
 ) -> Inputs:
     """Return loaded models; sources with another vocabulary are converted to the anchor's."""
     given = [model if isinstance(model, PreTrainedModel) else load(model, options) for model in models]
     origins = tuple(_origin(source, model) for source, model in zip(models, given, strict=True))
     lines: list[str] = []
-    loaded = with_equal_depth(given, names, depth_samples, lines.append)
+    loaded = with_anchor_sizes(given, names, size_samples, lines.append, options.needs_equal_widths)
     for line in lines:
         progress.warn(line)
     borrowed = borrowed_by_sources(loaded, options)
@@ -199,7 +199,7 @@ def _loaded(
         streamed=False,
         loaded_bytes=needed,
         needed_bytes=needed,
-        depths=tuple(lines),
+        resized=tuple(lines),
         whole=whole,
         base_correlation=unloaded.correlation,
     )

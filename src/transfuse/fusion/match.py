@@ -27,7 +27,6 @@ from transfuse.fusion.cache_keys import CacheKeys, cache_keys
 from transfuse.fusion.calibration import calibrate, opened, reads_samples, recorded, resolve_match_on, sample_budget
 from transfuse.fusion.compatible import check_models_given
 from transfuse.fusion.data_memory import check_readable_samples
-from transfuse.fusion.depth_samples import DepthSamples
 from transfuse.fusion.grow import GrowthPlan, growth_plan, shortfall
 from transfuse.fusion.inputs import Inputs, open_models
 from transfuse.fusion.matched import Matched
@@ -35,6 +34,7 @@ from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.fusion.plan import Estimate
 from transfuse.fusion.plan_data import DataEstimate, data_estimate
 from transfuse.fusion.shared_base import resolve_alignment, shared_base_line
+from transfuse.fusion.size_samples import SizeSamples
 from transfuse.merging.per_layer import PerLayer
 
 
@@ -64,10 +64,10 @@ def match(
     given, data = data, opened(data, chosen)
     watch = Stopwatch()
     check = partial(check_readable_samples, _memory_estimate(models[0], data, processor), limit, progress.warn)
-    depth_samples = None
+    size_samples = None
     if data is not None:
-        depth_samples = DepthSamples(models, data, chosen, processor, progress, folder, removes_blocks=base is None)
-    memory = (data is not None, progress, limit, stream, check, folder, base, depth_samples)
+        size_samples = SizeSamples(models, data, chosen, processor, progress, folder, removes_units=base is None)
+    memory = (data is not None, progress, limit, stream, check, folder, base, size_samples)
     inputs = open_models(models, chosen, *memory)
     for name, numbers in (("weights", chosen.weights), ("density", chosen.density)):
         PerLayer.of(inputs.networks[0], name, numbers or ())  # which checks the names, before units are matched
@@ -80,7 +80,7 @@ def match(
     weights = chosen.normalized_weights(len(models))
     growth = _growth(inputs, chosen, progress)
     others = None
-    if data is not None and (inputs.depths or reads_samples(chosen, resolve_match_on(chosen, data))):
+    if data is not None and (inputs.resized or reads_samples(chosen, resolve_match_on(chosen, data))):
         others = warned_of_processors(models, inputs.anchor, chosen, progress, processor, data)
     watch.lap("loading")
     writers = [network.model for network in inputs.networks]
@@ -153,4 +153,4 @@ def _stores(folder: str | Path | None, inputs: Inputs, options: Options, context
     shared_folder = process_group().all_gather(folder)[0]
     store = Store(None if shared_folder is None else Path(shared_folder), spill=inputs.streamed)
     specs = [network.spec for network in inputs.networks]
-    return cache_keys(store, inputs.origins, specs, options, context, inputs.base_origin, inputs.depths)
+    return cache_keys(store, inputs.origins, specs, options, context, inputs.base_origin, inputs.resized)

@@ -95,7 +95,7 @@ class Matched:
     @property
     def uses_samples(self) -> bool:
         """Return whether samples changed the result; otherwise they are held out."""
-        return self.data is not None and bool(self.context.batches or self.inputs.depths)
+        return self.data is not None and bool(self.context.batches or self.inputs.resized)
 
     @property
     def anchor(self) -> PreTrainedModel:

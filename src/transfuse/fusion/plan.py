@@ -13,7 +13,7 @@ from transfuse.base.budget import FLOAT64_BYTES, FLOAT_BYTES
 from transfuse.checkpoint.adapter_layout import adapter_bytes
 from transfuse.config.options import Options
 from transfuse.config.settings import torch_dtype
-from transfuse.fusion.depth import depth
+from transfuse.fusion.anchor_sizes import depth
 from transfuse.fusion.grow import GrowthPlan, growth_plan, wide_model
 from transfuse.fusion.plan_parts import DataPlan
 from transfuse.network.block_numbers import block_number, kind_name

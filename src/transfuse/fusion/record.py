@@ -30,7 +30,7 @@ def fusion_record(matched: Matched, method: str, merged: Mapping[str, Any]) -> d
     inputs, batches = matched.inputs, matched.context.batches
     facts = {
         "growth": None if matched.growth is None else matched.growth.record(),
-        "depths": list(inputs.depths) or None,
+        "resized": list(inputs.resized) or None,
         "samples_sha256": samples_digest(batches) if batches and matched_on_samples(record) else None,
         "shared_base": None if matched.base_correlation is None else {"correlation": matched.base_correlation},
         "base": None if inputs.base_origin is None else inputs.base_origin.as_dict(),

@@ -10,7 +10,7 @@ from transfuse.checkpoint.lazy_tensors import tensor_locations
 from transfuse.checkpoint.load import local_directory
 from transfuse.config.options import Options
 from transfuse.errors import ConfigError
-from transfuse.fusion.depth import depth
+from transfuse.fusion.anchor_sizes import is_resized
 from transfuse.fusion.padded_vocabulary import is_padded
 from transfuse.fusion.plan import Estimate
 
@@ -45,8 +45,8 @@ def streaming_obstacle(
         return f"--head {options.head} replaces heads"
     if options.positions != "same":
         return f"--positions {options.positions} changes tables"
-    if len({depth(model.config) for model in stored}) > 1:
-        return "their depths differ"
+    if any(map(is_resized, stored, models)):
+        return "their sizes differ"
     padded = [name for index, name in enumerate(names) if index and is_padded(models, names, index)]
     if padded:
         return f"the vocabulary of {padded[0]} is padded to another number of rows"

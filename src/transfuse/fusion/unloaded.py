@@ -7,11 +7,11 @@ from typing import Generic
 from transformers import PreTrainedModel
 
 from transfuse.checkpoint.load import Model
+from transfuse.fusion.anchor_sizes import larger_models
 from transfuse.fusion.compatible import borrowed_by_sources, check_compatible, empty_model, with_anchor_form
-from transfuse.fusion.depth import deeper_models
-from transfuse.fusion.depth_samples import DepthSamples
 from transfuse.fusion.plan import Estimate
 from transfuse.fusion.shared_base import MATRICES, Chosen, readable_networks, resolve_alignment
+from transfuse.fusion.size_samples import SizeSamples
 from transfuse.fusion.streaming_choice import streaming_obstacle
 from transfuse.fusion.vocabulary import ONE_VOCABULARY, OTHER_VOCABULARIES, Rows, token_rows, with_anchor_tokens
 
@@ -46,7 +46,7 @@ def unloaded_models(
     options: Chosen,
     has_data: bool,
     has_base: bool,
-    depth_samples: DepthSamples | None = None,
+    size_samples: SizeSamples | None = None,
 ) -> UnloadedModels[Chosen]:
     """Return models without their weights. Of the weights, some matrices are compared, and none is kept.
 
@@ -55,19 +55,19 @@ def unloaded_models(
         names: what to call the models in messages.
         has_data: whether the fusion has calibration samples.
         has_base: whether the last model is the one that all were fine-tuned from.
-        depth_samples: decide about models of other depths, as for `with_equal_depth`.
+        size_samples: decide about models of other sizes, as for `with_anchor_sizes`.
 
     Raises:
         TransfuseError: a model cannot be read, or the models are not compatible.
     """
     stored = [empty_model(model, options) for model in models]
-    anchored = with_anchor_form(stored, names, options, depth_samples)
+    anchored = with_anchor_form(stored, names, options, size_samples)
     rows = token_rows(models, anchored, options.vocab, ONE_VOCABULARY if has_base else OTHER_VOCABULARIES)
     check_compatible(with_anchor_tokens(anchored, rows), names)
     networks = readable_networks(models, stored if options.head == "anchor" else anchored)  # files lack the anchor's
     borrowed = frozenset[str]().union(*borrowed_by_sources(stored, options))
     resolved, correlation = resolve_alignment(options, networks, models, MATRICES, borrowed)
-    estimate = Estimate(anchored, resolved, [*deeper_models(stored, anchored).values()])
+    estimate = Estimate(anchored, resolved, [*larger_models(stored, anchored).values()])
     paths = [str(model) for model in models if not isinstance(model, PreTrainedModel)]
     obstacle = streaming_obstacle(paths, stored, anchored, names, resolved, has_data)
     return UnloadedModels(stored, anchored, rows, resolved, correlation, estimate, obstacle)

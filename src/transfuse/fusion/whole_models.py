@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from transformers import PreTrainedModel
 
 from transfuse.config.options import Options
-from transfuse.fusion.depth import deeper_models
+from transfuse.fusion.anchor_sizes import larger_models
 from transfuse.fusion.padded_vocabulary import is_padded, resized_to_anchor
 from transfuse.fusion.position_tables import with_anchor_positions
 from transfuse.fusion.vocabulary import Rows, recode
@@ -26,7 +26,7 @@ def whole_models(
     Models whose outputs cannot be compared, because they have no head or get that of the anchor, are left out.
     """
     anchor, whole = loaded[0], {}
-    for number, model in deeper_models(given, loaded).items():
+    for number, model in larger_models(given, loaded).items():
         if options.head != "fused" or not has_logits(model):
             continue
         converted, tokens = model, rows[number - 1]

@@ -78,15 +78,29 @@ def _sizes_like(other: PretrainedConfig, loaded: PreTrainedModel, name: str) -> 
 
 
 def _checked(model: Model, loaded: PreTrainedModel, wanted: Sizes) -> Sizes:
-    """Return all sizes of the small model, if it is possible."""
-    name = model_name(model, "the model")
+    """Return all sizes of the small model, if it and its files are possible."""
+    sizes = checked_sizes(loaded, wanted, model_name(model, "the model"))
+    if sizes.hidden_size != sizes_of(loaded.config).hidden_size and not isinstance(model, PreTrainedModel):
+        _check_pooling(model)
+    return sizes
+
+
+def checked_sizes(loaded: PreTrainedModel, wanted: Sizes, name: str) -> Sizes:
+    """Return all sizes of a smaller model, given some of them, if it is possible.
+
+    Args:
+        loaded: the large model, whose tensors may be empty.
+        name: what to call it in messages.
+
+    Raises:
+        ConfigError: the sizes are not possible.
+        SpecError: models of this family cannot be made smaller in this way.
+    """
     config, architecture = loaded.config, type(loaded)
     own = sizes_of(config)
     sizes = target_sizes(config, wanted, name)
     if sizes.layers != own.layers:
         check_removable(loaded, name, own.layers)
-    if sizes.hidden_size != own.hidden_size and not isinstance(model, PreTrainedModel):
-        _check_pooling(model)
     if sizes.experts != own.experts:
         check_experts(loaded, declaration(loaded), name)
     cut = Sizes(layers=sizes.layers, experts=sizes.experts)

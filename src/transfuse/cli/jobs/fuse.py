@@ -28,7 +28,6 @@ from transfuse.data.generation import calibration_samples
 from transfuse.errors import InterruptedRunError, TransfuseError
 from transfuse.evaluation.samples import MeasuredSamples
 from transfuse.fusion.data_memory import check_data_memory
-from transfuse.fusion.depth_samples import DepthSamples
 from transfuse.fusion.fuse import merge
 from transfuse.fusion.match import match
 from transfuse.fusion.matched import Matched
@@ -36,6 +35,7 @@ from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.fusion.plan import FusionPlan, fusion_plan
 from transfuse.fusion.plan_data import data_estimate
 from transfuse.fusion.result import Fusion
+from transfuse.fusion.size_samples import SizeSamples
 from transfuse.fusion.streaming_choice import needs_streaming
 from transfuse.fusion.unloaded import unloaded_models
 from transfuse.report.facts import Measurement
@@ -173,10 +173,10 @@ def plan_job(job: Job, progress: Progress = silent) -> FusionPlan:
     models = job.all_models()
     architecture, *_ = check_checkpoints(models, job, check_fusible)
     check_sentence_modules(models)
-    depth_samples = None
+    size_samples = None
     if job.data is not None:
-        depth_samples = DepthSamples(models, job.data, job, removes_blocks=job.base is None)
-    unloaded = unloaded_models(models, models, job, job.data is not None, job.base is not None, depth_samples)
+        size_samples = SizeSamples(models, job.data, job, removes_units=job.base is None)
+    unloaded = unloaded_models(models, models, job, job.data is not None, job.base is not None, size_samples)
     job, estimate, obstacle = unloaded.options, unloaded.estimate, unloaded.obstacle
     streams = needs_streaming(estimate, obstacle, job.max_memory, job.data is not None)
     plan = fusion_plan(models, unloaded.stored, estimate, obstacle is None, streams)

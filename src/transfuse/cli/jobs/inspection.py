@@ -19,11 +19,11 @@ from transfuse.data.measured_tasks import check_trainable
 from transfuse.data.splits import CALIBRATION
 from transfuse.errors import SpecError
 from transfuse.evaluation.samples import MeasuredSamples, measured_samples
+from transfuse.fusion.anchor_sizes import with_anchor_sizes
 from transfuse.fusion.calibration import calibrate
 from transfuse.fusion.compatible import borrowed_by_sources, checked_networks, load, with_anchor_form
-from transfuse.fusion.depth import with_equal_depth
-from transfuse.fusion.depth_samples import DepthSamples
 from transfuse.fusion.other_processors import warned_of_processors
+from transfuse.fusion.size_samples import SizeSamples
 from transfuse.fusion.vocabulary import token_rows
 from transfuse.network.class_order import warn_of_order
 from transfuse.network.families import FAMILIES, declare
@@ -122,8 +122,8 @@ def load_for_measurement(
     samples = measured_samples(data, options, architecture, config).take(limit, options.seed)
     calibration = open_samples(data, options, CALIBRATION)
     loaded = [load(name, options) for name in models]
-    depth_samples = DepthSamples(models, calibration, options, progress=progress, removes_blocks=False)
-    loaded = with_equal_depth(loaded, models, depth_samples, progress.warn)
+    size_samples = SizeSamples(models, calibration, options, progress=progress, removes_units=False)
+    loaded = with_anchor_sizes(loaded, models, size_samples, progress.warn, options.needs_equal_widths)
     token_rows(models, loaded, "same")
     for name, source in zip(models[1:], loaded[1:], strict=True):
         warn_of_order(loaded[0].config, source, name, progress)

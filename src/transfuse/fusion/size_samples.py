@@ -1,6 +1,6 @@
-"""Samples that decide about models whose depth is not that of the anchor.
+"""Samples that decide about models whose sizes are not those of the anchor.
 
-They decide where the blocks of a model with fewer blocks go, and which blocks a model with more of them gives up.
+They decide where the blocks of a model with fewer blocks go, and what a larger model gives up.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ SAMPLES = 32  # that streams are compared on
 
 
 @dataclass(frozen=True)
-class DepthSamples:
+class SizeSamples:
     """Samples, and how they are prepared for each model.
 
     Attributes:
@@ -35,7 +35,7 @@ class DepthSamples:
         data: the samples, as `fuse` takes them.
         processor: prepares the samples; None: the processors of the models.
         cache: a folder for what is chosen and fitted; None: nothing is kept.
-        removes_blocks: whether blocks of models with more blocks than the anchor may be left out.
+        removes_units: whether models that are larger than the anchor may give up blocks and units.
     """
 
     models: Sequence[Model]
@@ -44,7 +44,7 @@ class DepthSamples:
     processor: Any = None
     progress: Progress = silent
     cache: Path | None = None
-    removes_blocks: bool = True
+    removes_units: bool = True
 
     def similarity(self, anchor: PreTrainedModel, shallow: PreTrainedModel) -> Float[Tensor, "own place"] | None:
         """Return how similar each block of a model is to each of the anchor.

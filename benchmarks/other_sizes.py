@@ -1,0 +1,167 @@
+"""Fuse two ViTs of different sizes, beside parents that take the same steps.
+
+python benchmarks/other_sizes.py --seeds 1 2 3 --steps 75
+python benchmarks/parents.py --dataset cifar10 --width 64 --heads 2 --seeds 1 --epochs 20 --name cifar10-vit-narrow
+python benchmarks/parents.py --dataset cifar10 --blocks 3 --seeds 1 --epochs 20 --name cifar10-vit-shallow
+python benchmarks/other_sizes.py cifar10 --steps 300
+
+Digits: each parent sees nine tenths of the scans of its own digits (even or odd) and one tenth of the others. The small
+parent is narrower than the large one, or has fewer blocks, or both. CIFAR-10: all parents see all images. Each one is
+the anchor once. The controls are both parents, brought to the sizes of the anchor and trained by the same steps towards
+the same targets, and for widths the maps of `--align flow` and its uniform plan. All figures are from the test split.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import crowd
+import torch
+from common import PARENTS, record, split, spread
+from crowd import SUBJECTS
+from datasets import Dataset
+from default import SHARED, processor_of, teachers
+from grow import ensemble
+from rows import load, markdown
+from transformers import PreTrainedModel
+
+from transfuse import fuse
+from transfuse.base.batch import Batch
+from transfuse.checkpoint.load import load_model
+from transfuse.config.literals import LearningOptions
+from transfuse.data.images import image_preparer
+from transfuse.data.load import load_samples
+from transfuse.data.samples import Samples
+from transfuse.evaluation.evaluate import evaluate
+from transfuse.fusion.match import match
+from transfuse.fusion.sample_weighting import sample_weighting
+from transfuse.merging.learned_weights import WeightDistillation
+
+SUBJECT = SUBJECTS["digits"]
+LARGE = {"hidden_size": 96, "num_hidden_layers": 3, "intermediate_size": 192, "num_attention_heads": 6}
+NARROW = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4}
+SHALLOW = {"num_hidden_layers": 2}
+CHANNELS = {"digits": 1, "cifar10": 3}
+SMALL = {"narrower": NARROW, "fewer blocks": SHALLOW, "both": NARROW | SHALLOW}
+WAYS: dict[str, dict[str, Any]] = {
+    "`--align flow --merge learned`": {"align": "flow", "merge": "learned"},
+    "`--align flow --merge least-squares`": {"align": "flow", "merge": "least-squares"},
+    "the same, uniform plan (control)": {"align": "flow", "merge": "least-squares", "flow": {"plan": "uniform"}},
+}
+Keep = Callable[[str, Any], None]
+Pair = tuple[str, PreTrainedModel, PreTrainedModel]  # how the second one is smaller, and both
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is fused, and how.
+
+    Attributes:
+        given: unlabeled samples.
+        tests: prepared test samples.
+        options: of `fuse`.
+    """
+
+    given: Samples
+    tests: Sequence[Batch]
+    options: dict[str, Any]
+    steps: int
+
+
+def digit_pairs(seeds: Sequence[int]) -> Iterator[Pair]:
+    """Train and yield pairs of ViTs that know different digits."""
+    data = SUBJECT.splits()["train"]
+    for seed in seeds:
+        large = parent(LARGE, data, 0, seed)
+        for kind, sizes in SMALL.items():
+            yield kind, large, parent(LARGE | sizes, data, 1, seed)
+
+
+def photo_pairs() -> Iterator[Pair]:
+    """Yield pairs of ViTs for CIFAR-10."""
+    large = load_model(SHARED / "parents" / "cifar10-vit-a").eval()
+    for kind, name in {"narrower": "cifar10-vit-narrow-1", "fewer blocks": "cifar10-vit-shallow-1"}.items():
+        yield kind, large, load_model(PARENTS / name).eval()
+
+
+def parent(sizes: Mapping[str, int], data: Dataset, number: int, seed: int) -> PreTrainedModel:
+    """Train one of two parents."""
+    heads = {"num_attention_heads": sizes["num_attention_heads"]}
+    own = {name: size for name, size in sizes.items() if name not in heads}
+    before, crowd.SHARED = crowd.SHARED, crowd.SHARED | heads
+    try:
+        return crowd.parent(replace(SUBJECT, sizes=SUBJECT.sizes | own), data, number, 2, seed)
+    finally:
+        crowd.SHARED = before
+
+
+def measured(models: list[PreTrainedModel], setting: Setting, keep: Keep, widths: bool) -> None:
+    """Measure every way to fuse two models into the sizes of the first."""
+    given, options, steps = setting.given, setting.options, setting.steps
+    keep("anchor", models[0])
+    keep("other parent", models[1])
+    keep("`--effort quick`", fuse(models, given, effort="quick", **options).model)
+    keep("**default**", fuse(models, given, steps=steps, **options).model)
+    matched = match(models, given, steps=steps, **options)
+    parents, split = teachers(matched)
+    learning, weighting = LearningOptions(steps=steps), sample_weighting(matched)
+    for name, number in (("anchor", 0), ("other parent, in the anchor's sizes", 1)):
+        control = deepcopy(parents[number])
+        WeightDistillation(control, parents, matched.weights, split, learning, weighting).run("weights")
+        keep(f"{name}, trained by the same steps (control)", control)
+    for name, way in WAYS.items() if widths else ():
+        trained = {"steps": steps} if way["merge"] == "learned" else {}
+        keep(name, fuse(models, given, **options, **way, **trained).model)
+    keep("ensemble, weighted as the default", ensemble(models, "auto", list(setting.tests)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="?", default="digits", choices=("digits", "cifar10"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="of the digits' parents")
+    parser.add_argument("--steps", type=int, default=75)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    if args.data == "digits":
+        data, processor, samples, pairs = SUBJECT.splits(), SUBJECT.processor, 1000, digit_pairs(args.seeds)
+    else:
+        data = {name: split("cifar10", name) for name in ("train", "test")}
+        processor, samples, pairs = processor_of(SHARED / "parents" / "cifar10-vit-a"), 2000, photo_pairs()
+    given = load_samples(data["train"].remove_columns("label"))
+    tests = list(load_samples(data["test"]).batches(image_preparer(processor, CHANNELS[args.data]), 500))
+    setting = Setting(given, tests, {"samples": samples, "processor": processor}, args.steps)
+    rows: dict[str, dict[str, dict[str, list[dict[str, float]]]]] = {}
+    for kind, large, small in pairs:
+        for anchor, models in {"large": [large, small], "small": [small, large]}.items():
+            print(f"{kind}, {anchor} anchor", flush=True)
+            found = rows.setdefault(kind, {}).setdefault(anchor, {})
+
+            def keep(name: str, model: Any, to: dict[str, list[dict[str, float]]] = found) -> None:
+                metrics = evaluate(model, tests) if isinstance(model, torch.nn.Module) else model
+                to.setdefault(name, []).append({"loss": metrics.loss, "accuracy": metrics.accuracy})
+                print(f"{name:70} {metrics.loss:.3f} {100 * metrics.accuracy:.1f} %", flush=True)
+                record(f"other-sizes-{args.data}", {"seeds": args.seeds, "steps": args.steps, "rows": rows})
+
+            measured(models, setting, keep, widths=kind == "narrower")
+
+
+def table(data: str) -> str:
+    """Return accuracy and test loss of every way, by what is smaller and by the anchor."""
+    found = load(f"other-sizes-{data}")["rows"]
+    columns = [(kind, anchor) for kind, anchors in found.items() for anchor in anchors]
+    names = list(dict.fromkeys(name for kind, anchor in columns for name in found[kind][anchor]))
+
+    def cell(results: list[dict[str, float]] | None) -> str:
+        if not results:
+            return ""
+        accuracies, losses = ([result[name] for result in results] for name in ("accuracy", "loss"))
+        return f"{spread(accuracies, 1, 100)}, {spread(losses)}"
+
+    lines = [[name, *(cell(found[kind][anchor].get(name)) for kind, anchor in columns)] for name in names]
+    return markdown(["accuracy (%), loss", *(f"{kind}: {anchor} anchor" for kind, anchor in columns)], lines)
+
+
+if __name__ == "__main__":
+    main()

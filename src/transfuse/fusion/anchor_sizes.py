@@ -1,0 +1,259 @@
+"""Models whose sizes are not those of the anchor, brought to them before they are aligned.
+
+What a model has more of, it gives up (`smaller`). What it has less of is added without a change of its function: widths
+(`wider`), and blocks that do nothing (`idle_blocks`). Which blocks of two models belong together is decided by their
+streams on samples, and by even spacing without samples.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel
+
+from transfuse.base.batch import cast, on_device
+from transfuse.base.counted import counted
+from transfuse.errors import ConfigError, SpecError, TransfuseError
+from transfuse.fusion.block_order import best_places, evenly_spaced, has_in_order, has_places, same_kind
+from transfuse.fusion.idle_blocks import with_idle_blocks
+from transfuse.fusion.size_samples import SizeSamples
+from transfuse.fusion.smaller import smaller
+from transfuse.fusion.wider import check_wider, wider
+from transfuse.network.inputs import model_inputs
+from transfuse.network.model import converted, empty_like
+from transfuse.network.outputs import model_output
+from transfuse.network.precision import as_dtype, compute_dtype
+from transfuse.network.sizes import Sizes, block_settings, head_size, heads_make_width, resized, sizes_of
+from transfuse.shrinking.blocks import why_not_removable
+from transfuse.shrinking.depth import AllowedFn, any_blocks
+from transfuse.shrinking.possible import checked_sizes
+
+TOLERANCE = 1e-3  # largest change of an output, relative to the largest output, that is rounding
+NAMES = {
+    "layers": "block",
+    "heads": "head",
+    "kv_heads": "key-value head",
+    "intermediate_size": "hidden unit",
+}  # of what a size counts
+
+
+def depth(config: PretrainedConfig) -> int | None:
+    """Return the number of blocks of a model; None if it has several stacks, or if the number is unknown."""
+    sizes = _sizes(config, widths=False)
+    return None if sizes is None else sizes.layers
+
+
+def _sizes(config: PretrainedConfig, widths: bool) -> Sizes | None:
+    """Return the sizes of a model that are compared; None if they cannot be changed."""
+    try:
+        sizes = sizes_of(config)
+    except SpecError:
+        return None
+    return replace(sizes, experts=None) if widths else Sizes(layers=sizes.layers)
+
+
+def is_resized(given: PreTrainedModel, used: PreTrainedModel) -> bool:
+    """Return whether the sizes of a model were changed to those of the anchor."""
+    return _sizes(given.config, widths=True) != _sizes(used.config, widths=True)
+
+
+def larger_models(given: Sequence[PreTrainedModel], used: Sequence[PreTrainedModel]) -> dict[int, PreTrainedModel]:
+    """Return the models that gave up something to have the sizes of the anchor, as they were, by their numbers.
+
+    Args:
+        given: the models before `with_anchor_sizes`.
+        used: the models after it.
+    """
+    return {
+        number: model
+        for number, (model, other) in enumerate(zip(given, used, strict=True))
+        if (own := _sizes(model.config, widths=True)) and own != _least(own, _sizes(other.config, widths=True))
+    }
+
+
+def _least(own: Sizes, wanted: Sizes | None) -> Sizes:
+    """Return the smaller one of every two sizes."""
+    other = {} if wanted is None else wanted.given()
+    return Sizes(**{role: min(size, other.get(role, size)) for role, size in own.given().items()})
+
+
+def with_anchor_sizes(
+    models: Sequence[PreTrainedModel],
+    names: Sequence[str],
+    samples: SizeSamples | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+    widths: bool = True,
+) -> list[PreTrainedModel]:
+    """Return models with the blocks, heads, hidden units and width of the first one, the anchor.
+
+    Smaller models keep their functions, and larger models keep them nearly.
+
+    Args:
+        models: models whose tensors may be empty. A model of another kind than the anchor is returned as it is.
+        names: what to call them in messages.
+        samples: decide where the blocks of a model with fewer blocks go, and what a larger model gives up. None: blocks
+            are spaced evenly, and no model may be larger than the anchor.
+        tell: gets a line on every model that changes.
+        widths: whether widths are changed, too, and not only the number of blocks.
+
+    Raises:
+        ConfigError: a model is larger than the anchor, and nothing tells what of it matters; or its sizes cannot become
+            those of the anchor.
+    """
+    anchor, *sources = models
+    return [
+        anchor,
+        *(_with_sizes(anchor, *pair, samples, tell, widths) for pair in zip(sources, names[1:], strict=True)),
+    ]
+
+
+def _with_sizes(
+    anchor: PreTrainedModel,
+    source: PreTrainedModel,
+    name: str,
+    samples: SizeSamples | None,
+    tell: Callable[[str], None],
+    widths: bool,
+) -> PreTrainedModel:
+    own, wanted = (_sizes(model.config, widths) for model in (source, anchor))
+    if source.config.model_type != anchor.config.model_type or own is None or wanted is None or own == wanted:
+        return source
+    if own.given().keys() != wanted.given().keys():
+        return source
+    least = _least(own, wanted)
+    difference = _difference(own, wanted, name)
+    if least != own and (samples is None or not samples.removes_units):
+        advice = "give --data, which tells what of it matters, or put" if samples is None else "put"
+        raise ConfigError(f"{difference}; {advice} it first, so that it is the anchor")
+    allowed = _checked_blocks(anchor, source, own, wanted, difference)
+    _check_widths(anchor, source, least, wanted, difference)
+    if source.device.type == "meta":
+        return _empty(source, anchor.config, own, wanted)
+    anchor, source = (converted(model, model.dtype, model.device) for model in (anchor, source))  # in eval mode
+    changes: list[str] = []
+    if least != own and samples is not None:
+        in_order: AllowedFn = any_blocks if allowed is None else partial(has_in_order, allowed)
+        sizes = checked_sizes(source, least, name)
+        source, kept = smaller(anchor, source, name, samples, sizes, in_order)
+        changes.append(_given_up(own, least, kept))
+    exact = source
+    if _widths(least) != _widths(wanted):
+        source = wider(source, resized(source.config, _widths(wanted)))
+        changes.append("it gets wider without a change of its function")
+    if least.layers != wanted.layers and allowed is not None:
+        source, places = _deeper(anchor, source, samples, allowed)
+        changes.append(
+            f"its blocks take the places {', '.join(map(str, places))} (from 0), and blocks that do nothing take the"
+            " others"
+        )
+    if exact is not source:
+        _check_function(exact, source, name)
+    tell(f"{difference}; {'; '.join(changes)}")
+    return source
+
+
+def _widths(sizes: Sizes) -> Sizes:
+    return replace(sizes, layers=None)
+
+
+def _difference(own: Sizes, wanted: Sizes, name: str) -> str:
+    """Return in words which sizes differ."""
+    given, others = own.given(), wanted.given()
+    roles = [role for role, size in given.items() if size != others[role]]
+    theirs = str(others[roles[0]]) if len(roles) == 1 else _counts(others, roles)
+    return f"{name}: has {_counts(given, roles)}, the anchor has {theirs}"
+
+
+def _counts(sizes: Mapping[str, int], roles: Sequence[str]) -> str:
+    counts = [counted(sizes[role], NAMES[role]) if role in NAMES else f"a width of {sizes[role]}" for role in roles]
+    return " and ".join(filter(None, [", ".join(counts[:-1]), counts[-1]]))
+
+
+def _given_up(own: Sizes, least: Sizes, kept: Sequence[int]) -> str:
+    """Return in words what a model gives up."""
+    removed = [str(block) for block in range(own.layers or 0) if block not in kept]
+    blocks = f"{'block' if len(removed) == 1 else 'blocks'} {', '.join(removed)} (from 0)" if removed else ""
+    units = "units that matter least" if _widths(own) != _widths(least) else ""
+    return f"it gives up {' and '.join(filter(None, [blocks, units]))}, and its layers are fitted to the samples"
+
+
+def _checked_blocks(
+    anchor: PreTrainedModel, source: PreTrainedModel, own: Sizes, wanted: Sizes, difference: str
+) -> Bool[Tensor, "own place"] | None:
+    """Return which blocks of a model may take each place among the anchor's; None if it has as many blocks.
+
+    Raises:
+        ConfigError: blocks cannot be left out, or put between its own.
+    """
+    if own.layers is None or wanted.layers is None or own.layers == wanted.layers:
+        return None
+    is_deeper = own.layers > wanted.layers
+    if reason := why_not_removable(source, own.layers):
+        change = "left out of it" if is_deeper else "put between its own"
+        raise ConfigError(f"{difference}, and no blocks can be {change}: {reason}; fuse models of equal depth")
+    allowed = same_kind(source.config, anchor.config, own.layers, wanted.layers)
+    if not (has_in_order(allowed, range(own.layers)) if is_deeper else has_places(allowed)):
+        raise ConfigError(
+            f"{difference}, and no places in order have blocks of the same kind (such as layer_types in config.json);"
+            " fuse models of equal depth"
+        )
+    return allowed
+
+
+def _check_widths(
+    anchor: PreTrainedModel, source: PreTrainedModel, least: Sizes, wanted: Sizes, difference: str
+) -> None:
+    """Raise `ConfigError` unless a model can give up what is wider than in the anchor, and widen what is narrower."""
+    if _widths(sizes_of(source.config)) == _widths(sizes_of(anchor.config)) or not _widths(wanted).given():
+        return
+    try:
+        heads = [head_size(model.config) for model in (source, anchor)]
+        if heads[0] != heads[1] and (heads[0] > heads[1] or not heads_make_width(source.config)):
+            raise ConfigError(f"its heads have {heads[0]} channels, and those of the anchor have {heads[1]}")
+        small = source.config
+        if _widths(least) != _widths(sizes_of(source.config)):
+            small = resized(small, checked_sizes(source, _widths(least), "it"))
+        check_wider(source, small, resized(small, _widths(wanted)))
+    except TransfuseError as error:
+        raise ConfigError(f"{difference}, and this cannot be changed ({error}); use --align flow") from error
+
+
+def _empty(source: PreTrainedModel, anchor: PretrainedConfig, own: Sizes, wanted: Sizes) -> PreTrainedModel:
+    """Return a model without weights that has the sizes of the anchor, and blocks of the same kinds."""
+    count = wanted.layers or 0
+    kept = [min(block, (own.layers or 1) - 1) for block in range(count)]
+    config = resized(source.config, wanted, kept)
+    settings = block_settings(anchor, count)
+    for name in block_settings(config, count).keys() & settings.keys():
+        setattr(config, name, settings[name])
+    return empty_like(source, config)
+
+
+def _deeper(
+    anchor: PreTrainedModel, source: PreTrainedModel, samples: SizeSamples | None, allowed: Bool[Tensor, "own place"]
+) -> tuple[PreTrainedModel, list[int]]:
+    """Return a model with as many blocks as the anchor, of which some do nothing, and the places of its own blocks."""
+    own, wanted = allowed.shape
+    similarity = None if samples is None else samples.similarity(anchor, source)
+    places = best_places(evenly_spaced(own, wanted) if similarity is None else similarity, allowed)
+    return with_idle_blocks(source, wanted, places, anchor.config), places
+
+
+@torch.no_grad()
+def _check_function(model: PreTrainedModel, larger: PreTrainedModel, name: str) -> None:
+    """Raise `ConfigError` unless a model computes the same after it got larger."""
+    dtype = compute_dtype(model.dtype)
+    model, larger = (each if each.dtype == dtype else as_dtype(copy.deepcopy(each), dtype) for each in (model, larger))
+    inputs = cast(model_inputs(model), dtype)
+    expected, found = (model_output(each, on_device(inputs, each.device)) for each in (model, larger))
+    if expected.shape != found.shape:  # the embeddings of a model without a head
+        return
+    if (expected - found).abs().max() > TOLERANCE * expected.abs().max():
+        raise ConfigError(
+            f"{name}: a {type(model).__name__} of the sizes of the anchor computes something else; fuse models of equal"
+            " sizes, or use --align flow"
+        )

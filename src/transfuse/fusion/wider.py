@@ -1,0 +1,118 @@
+"""A model made wider at the same function, so that it has the widths of the anchor.
+
+A wider residual stream holds each unit several times, if its width is a multiple. Where only rotations distinguish
+streams, it may have directions that stay zero instead: the stream is then scaled, because norms divide by the root of
+the mean square. New heads, channels of heads and hidden units read and write nothing.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel
+
+from transfuse.alignment.transform import transform_all
+from transfuse.errors import SpecError
+from transfuse.network.changed_spaces import changed_sizes
+from transfuse.network.families import declare
+from transfuse.network.layout import unfused
+from transfuse.network.model import declaration, empty_like, unfused_tensors, with_tensors
+from transfuse.network.precision import as_dtype, compute_dtype
+from transfuse.network.space import Dual, Group, Product, Space
+from transfuse.network.spec import Spec
+from transfuse.network.symmetry import fold, symmetric
+from transfuse.network.width_factors import width_factors
+from transfuse.shrinking.maps import centered_basis, with_ones
+from transfuse.transport.maps import Map, Matrix
+
+ROTATED = (Group.ORTHOGONAL, Group.CENTERED)
+
+
+@dataclass(frozen=True, eq=False)
+class Padding(Matrix):
+    """A map to more units, or to a stream of more directions, of which some stay zero. Their gains are one."""
+
+    def scale(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
+        shares = self.forward * self.backward
+        new = (shares.sum(0) == 0).to(values)
+        return values @ (shares / (shares.sum(0) + new)).to(values) + new
+
+
+def wider(model: PreTrainedModel, config: PretrainedConfig) -> PreTrainedModel:
+    """Return a model of larger widths that computes what a model does, in single precision or more.
+
+    Args:
+        config: that of the model with larger widths, and otherwise the same.
+
+    Raises:
+        SpecError: a width cannot grow without a change of the function.
+    """
+    dtype = compute_dtype(model.dtype)
+    model = model if model.dtype == dtype else as_dtype(copy.deepcopy(model), dtype)
+    wide = empty_like(model, config)
+    own, target = (symmetric(unfused(declaration(each))) for each in (model, wide))
+    maps = widening_maps(own, target)
+    tensors = dict(transform_all(own, fold(own, unfused_tensors(model)), maps))
+    for name, factor in (width_factors(wide, own, target) | _query_factors(own, target)).items():
+        tensors[name] = tensors[name] * factor
+    return with_tensors(wide, tensors)
+
+
+def check_wider(model: PreTrainedModel, own: PretrainedConfig, config: PretrainedConfig) -> None:
+    """Raise `SpecError` unless models of this class keep their function with larger widths.
+
+    Args:
+        own: the configuration before.
+        config: the configuration with larger widths.
+    """
+    name = type(model).__name__
+    widening_maps(*(symmetric(unfused(declare(each, name))) for each in (own, config)))
+
+
+def widening_maps(own: Spec, target: Spec) -> dict[str, Map]:
+    """Return the map of every space that has more units in the wider model.
+
+    Args:
+        own: the symmetric declaration of the model.
+        target: that of the wider model.
+
+    Raises:
+        SpecError: a space cannot have more units without a change of the function.
+    """
+    spaces = own.all_spaces()
+    normed = {space.name for norm in own.norms() for space in norm.space.spaces()}
+    return {name: _map(spaces[name], units, name in normed) for name, units in changed_sizes(own, target).items()}
+
+
+def _query_factors(own: Spec, target: Spec) -> dict[str, float]:
+    """Return by what to multiply queries, whose product with keys is divided by the root of the size of a head."""
+    sizes = {name: space.units for name, space in target.all_spaces().items()}
+    last = {op: op.writes.factors[-1] for op in own.linears() if isinstance(op.writes, Product)}
+    met = [axis.axis for axis in last.values() if isinstance(axis, Dual)]
+    return {
+        name: (sizes[space.name] / space.units) ** 0.5
+        for op, space in last.items()
+        if isinstance(space, Space) and space in met
+        for name in op.tensors()
+    }
+
+
+def _map(space: Space, units: int, is_normed: bool) -> Map:
+    if space.group is Group.COMPLEX:
+        raise SpecError(f"{space.name}: heads with rotary positions keep their size")
+    if not is_normed:
+        kept = torch.eye(space.units, units, dtype=torch.float64)
+        return Padding(kept, kept)
+    if units % space.units == 0:
+        copies = torch.eye(space.units, dtype=torch.float64).repeat(1, units // space.units)
+        return Matrix(copies, copies * space.units / units)
+    if space.group not in ROTATED:
+        raise SpecError(f"{space.name}: its norms have gains of their own, so a width of {units} is not possible")
+    is_centered = space.group is Group.CENTERED
+    basis = centered_basis(units) if is_centered else torch.eye(units, dtype=torch.float64)
+    kept = basis[:, : space.units - is_centered]
+    directions = (with_ones(kept) if is_centered else kept).T
+    scale = (units / space.units) ** 0.5
+    return Padding(directions * scale, directions / scale)

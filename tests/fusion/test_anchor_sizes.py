@@ -1,0 +1,147 @@
+"""Models of other widths than the anchor get its widths: without a change of their function if they are narrower."""
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cases import CASES, Case
+from languages import TEXTS, gpt2, llama, saved
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+import transfuse
+from transfuse.errors import ConfigError, SpecError
+from transfuse.fusion.anchor_sizes import with_anchor_sizes
+from transfuse.fusion.wider import wider
+from transfuse.network.sizes import Sizes, resized, sizes_of
+
+WIDTHS = ("hidden_size", "intermediate_size", "heads", "kv_heads")
+NORMED_HEADS = ("Olmo2", "Olmoe")  # a norm spans all heads, those of queries and of keys apart
+NOT_WIDENED = (*NORMED_HEADS, "OlmoForCausalLM-attention_bias", "FalconForCausalLM-alibi")
+ROTATED = (
+    "ViTForImageClassification",
+    "DeiTForImageClassificationWithTeacher",
+    "Dinov2ForImageClassification",
+    "BeitForImageClassification-use_relative_position_bias",
+    "GPT2LMHeadModel-tie_word_embeddings",
+    "ViTMAEForPreTraining",
+)  # of which streams may be of any larger width
+
+
+def sizes(case: Case) -> Sizes | None:
+    try:
+        return sizes_of(case.build(0).config)
+    except SpecError:
+        return None
+
+
+WIDENED = [case for case in CASES if sizes(case) and not case.name.startswith(NOT_WIDENED)]
+
+
+def with_gains(model: PreTrainedModel) -> PreTrainedModel:
+    """Make the gains and biases of all norms differ."""
+    generator = torch.Generator().manual_seed(5)
+    for values in model.parameters():
+        if values.ndim == 1:
+            values.data += 0.3 * torch.rand(values.shape, generator=generator, dtype=values.dtype)
+    return model
+
+
+def widened(model: PreTrainedModel, factor: float) -> PreTrainedModel:
+    own = sizes_of(model.config)
+    wide = {role: int(factor * size) for role, size in own.given().items() if role in WIDTHS}
+    return wider(model, resized(model.config, replace(own, **wide)))
+
+
+@pytest.mark.parametrize("case", WIDENED, ids=lambda case: case.name)
+def test_a_wider_model_computes_the_same(case: Case) -> None:
+    model = with_gains(case.build(1))
+    expected = case.logits(model)
+    assert (case.logits(widened(model, 2)) - expected).abs().max() < 1e-6 * expected.abs().max()
+
+
+@pytest.mark.parametrize("name", ROTATED)
+def test_streams_that_rotate_get_any_larger_width(name: str) -> None:
+    """Heads have more channels then, so that queries get another factor."""
+    case = next(case for case in CASES if case.name == name)
+    model = with_gains(case.build(1))
+    expected = case.logits(model)
+    wide = widened(model, 1.5)
+    assert sizes_of(wide.config).hidden_size == 1.5 * (sizes_of(model.config).hidden_size or 0)
+    assert (case.logits(wide) - expected).abs().max() < 1e-6 * expected.abs().max()
+
+
+@torch.no_grad()
+def logits(model: PreTrainedModel) -> torch.Tensor:
+    return model.eval()(torch.arange(12).unsqueeze(0)).logits
+
+
+def test_a_wider_copy_is_recovered_by_weights() -> None:
+    narrow = with_gains(gpt2(40))
+    fusion = transfuse.fuse([widened(narrow, 2), narrow])
+    assert "it gets wider without a change of its function" in fusion.record["resized"][0]
+    assert (logits(fusion.model) - logits(narrow)).abs().max() < 1e-3 * logits(narrow).abs().max()
+
+
+def test_a_wider_copy_is_made_narrow_again(tmp_path: Path) -> None:
+    """What a wider model gives up is not missed if it only repeats the rest."""
+    path = saved(tmp_path / "narrow", llama, 0)
+    narrow = AutoModelForCausalLM.from_pretrained(path)
+    wide = widened(narrow, 2)
+    wide.save_pretrained(tmp_path / "wide")
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    tokenizer.save_pretrained(tmp_path / "wide")
+    fusion = transfuse.fuse([path, tmp_path / "wide"], TEXTS, merge="least-squares", samples=30)
+    assert (
+        "it gives up units that matter least, and its layers are fitted to the samples" in fusion.record["resized"][0]
+    )
+    texts = tokenizer(TEXTS[:4], return_tensors="pt", padding=True)
+    expected, found = (each.eval()(**texts).logits[texts.attention_mask == 1] for each in (narrow, fusion.model))
+    assert (found - expected).abs().max() < 0.01 * expected.abs().max()
+
+
+def test_half_precision_is_widened_in_single_precision() -> None:
+    narrow = with_gains(gpt2(40)).bfloat16()
+    wide = widened(narrow, 2)
+    assert wide.dtype == torch.float32
+    assert (logits(wide) - logits(narrow)).abs().max() < 0.02 * logits(narrow).abs().max()
+
+
+def test_models_that_are_larger_in_some_sizes_only() -> None:
+    anchor = gpt2(40)
+    own = sizes_of(anchor.config)
+    assert own.intermediate_size
+    torch.manual_seed(3)
+    other = type(anchor)(resized(anchor.config, replace(own, layers=1, intermediate_size=2 * own.intermediate_size)))
+    with pytest.raises(ConfigError, match=r"b: has 1 block and 74 hidden units, the anchor has 2 blocks and 37 hidden"):
+        with_anchor_sizes([anchor, other], ["a", "b"])
+
+
+def test_without_samples_nothing_tells_what_matters() -> None:
+    narrow = gpt2(40)
+    with pytest.raises(ConfigError, match="give --data, which tells what of it matters, or put it first"):
+        transfuse.fuse([narrow, widened(narrow, 2)])
+
+
+@pytest.mark.parametrize(
+    ("build", "changes", "reason"),
+    [
+        (llama, {"head_dim": 4, "intermediate_size": 20}, "its heads have 4 channels, and those of the anchor have 6"),
+        (gpt2, {"n_head": 1}, "its heads have"),
+    ],
+)
+def test_heads_of_other_sizes(build: Any, changes: dict[str, Any], reason: str) -> None:
+    anchor = build(40)
+    config = copy.deepcopy(anchor.config)
+    for name, value in changes.items():
+        setattr(config, name, value)
+    with pytest.raises(ConfigError, match=f"{reason}.*use --align flow"):
+        with_anchor_sizes([anchor, type(anchor)(config)], ["a", "b"])
+
+
+def test_the_flow_maps_widths_itself() -> None:
+    narrow = gpt2(40)
+    fusion = transfuse.fuse([widened(narrow, 2), narrow], align="flow", match_on="weights")
+    assert "resized" not in fusion.record
