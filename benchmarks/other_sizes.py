@@ -1,20 +1,25 @@
-"""Fuse two ViTs of different sizes, beside parents that take the same steps.
+"""Fuse two models of different sizes, beside parents that take the same steps.
 
 python benchmarks/other_sizes.py --seeds 1 2 3 --steps 75
 python benchmarks/parents.py --dataset cifar10 --width 64 --heads 2 --seeds 1 --epochs 20 --name cifar10-vit-narrow
 python benchmarks/parents.py --dataset cifar10 --blocks 3 --seeds 1 --epochs 20 --name cifar10-vit-shallow
 python benchmarks/other_sizes.py cifar10 --steps 300
+python benchmarks/parents_lm.py --kind llama --text books --width 96 --heads 4 --epochs 8 --seeds 1
+python benchmarks/parents_lm.py --kind llama --text books --width 144 --heads 6 --epochs 8 --seeds 2
+python benchmarks/other_sizes.py books --steps 75
 
 Digits: each parent sees nine tenths of the scans of its own digits (even or odd) and one tenth of the others. The small
-parent is narrower than the large one, or has fewer blocks, or both. CIFAR-10: all parents see all images. Each one is
-the anchor once. The controls are both parents, brought to the sizes of the anchor and trained by the same steps towards
-the same targets, and for widths the maps of `--align flow` and its uniform plan. All figures are from the test split.
+parent is narrower than the large one, or has fewer blocks, or both. CIFAR-10: all parents see all images. Books: the
+narrow Llama mostly read plays, and the wide one a novel. Each parent is the anchor once. The controls are both parents,
+brought to the sizes of the anchor and trained by the same steps towards the same targets, and for widths the maps of
+`--align flow` and its uniform plan. All figures are from the test split.
 """
 
 import argparse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import crowd
@@ -23,8 +28,9 @@ from common import PARENTS, record, split, spread
 from crowd import SUBJECTS
 from datasets import Dataset
 from default import SHARED, processor_of, teachers
-from grow import ensemble
+from grow import batches_of, ensemble
 from rows import load, markdown
+from texts import passages
 from transformers import PreTrainedModel
 
 from transfuse import fuse
@@ -67,7 +73,6 @@ class Setting:
     given: Samples
     tests: Sequence[Batch]
     options: dict[str, Any]
-    steps: int
 
 
 def digit_pairs(seeds: Sequence[int]) -> Iterator[Pair]:
@@ -79,11 +84,32 @@ def digit_pairs(seeds: Sequence[int]) -> Iterator[Pair]:
             yield kind, large, parent(LARGE | sizes, data, 1, seed)
 
 
-def photo_pairs() -> Iterator[Pair]:
-    """Yield pairs of ViTs for CIFAR-10."""
-    large = load_model(SHARED / "parents" / "cifar10-vit-a").eval()
-    for kind, name in {"narrower": "cifar10-vit-narrow-1", "fewer blocks": "cifar10-vit-shallow-1"}.items():
-        yield kind, large, load_model(PARENTS / name).eval()
+def stored_pairs(large: Path, small: Mapping[str, str]) -> Iterator[Pair]:
+    """Yield pairs of stored parents."""
+    for kind, name in small.items():
+        yield kind, load_model(large).eval(), load_model(PARENTS / name).eval()
+
+
+def opened(name: str, seeds: Sequence[int]) -> tuple[Iterator[Pair], Setting]:
+    """Return the pairs of parents, and what they are fused and measured with."""
+    if name == "books":
+        large = PARENTS / "books-llama-144-2"
+        prepared_by = processor_of(large)
+        tests = batches_of(load_model(large), passages("test", "books"), prepared_by, 0)
+        given = load_samples(passages("train", "books"))
+        return stored_pairs(large, {"narrower": "books-llama-96-1"}), Setting(
+            given, tests, {"samples": 600, "processor": prepared_by}
+        )
+    large = SHARED / "parents" / "cifar10-vit-a"
+    if name == "digits":
+        data, prepared_by, samples, pairs = SUBJECT.splits(), SUBJECT.processor, 1000, digit_pairs(seeds)
+    else:
+        data = {part: split("cifar10", part) for part in ("train", "test")}
+        prepared_by, samples = processor_of(large), 2000
+        pairs = stored_pairs(large, {"narrower": "cifar10-vit-narrow-1", "fewer blocks": "cifar10-vit-shallow-1"})
+    given = load_samples(data["train"].remove_columns("label"))
+    tests = list(load_samples(data["test"]).batches(image_preparer(prepared_by, CHANNELS[name]), 500))
+    return pairs, Setting(given, tests, {"samples": samples, "processor": prepared_by})
 
 
 def parent(sizes: Mapping[str, int], data: Dataset, number: int, seed: int) -> PreTrainedModel:
@@ -97,9 +123,9 @@ def parent(sizes: Mapping[str, int], data: Dataset, number: int, seed: int) -> P
         crowd.SHARED = before
 
 
-def measured(models: list[PreTrainedModel], setting: Setting, keep: Keep, widths: bool) -> None:
+def measured(models: list[PreTrainedModel], setting: Setting, steps: int, keep: Keep, widths: bool) -> None:
     """Measure every way to fuse two models into the sizes of the first."""
-    given, options, steps = setting.given, setting.options, setting.steps
+    given, options = setting.given, setting.options
     keep("anchor", models[0])
     keep("other parent", models[1])
     keep("`--effort quick`", fuse(models, given, effort="quick", **options).model)
@@ -119,19 +145,12 @@ def measured(models: list[PreTrainedModel], setting: Setting, keep: Keep, widths
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="?", default="digits", choices=("digits", "cifar10"))
+    parser.add_argument("data", nargs="?", default="digits", choices=("digits", "cifar10", "books"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="of the digits' parents")
     parser.add_argument("--steps", type=int, default=75)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    if args.data == "digits":
-        data, processor, samples, pairs = SUBJECT.splits(), SUBJECT.processor, 1000, digit_pairs(args.seeds)
-    else:
-        data = {name: split("cifar10", name) for name in ("train", "test")}
-        processor, samples, pairs = processor_of(SHARED / "parents" / "cifar10-vit-a"), 2000, photo_pairs()
-    given = load_samples(data["train"].remove_columns("label"))
-    tests = list(load_samples(data["test"]).batches(image_preparer(processor, CHANNELS[args.data]), 500))
-    setting = Setting(given, tests, {"samples": samples, "processor": processor}, args.steps)
+    pairs, setting = opened(args.data, args.seeds)
     rows: dict[str, dict[str, dict[str, list[dict[str, float]]]]] = {}
     for kind, large, small in pairs:
         for anchor, models in {"large": [large, small], "small": [small, large]}.items():
@@ -139,12 +158,12 @@ def main() -> None:
             found = rows.setdefault(kind, {}).setdefault(anchor, {})
 
             def keep(name: str, model: Any, to: dict[str, list[dict[str, float]]] = found) -> None:
-                metrics = evaluate(model, tests) if isinstance(model, torch.nn.Module) else model
+                metrics = evaluate(model, setting.tests) if isinstance(model, torch.nn.Module) else model
                 to.setdefault(name, []).append({"loss": metrics.loss, "accuracy": metrics.accuracy})
                 print(f"{name:70} {metrics.loss:.3f} {100 * metrics.accuracy:.1f} %", flush=True)
                 record(f"other-sizes-{args.data}", {"seeds": args.seeds, "steps": args.steps, "rows": rows})
 
-            measured(models, setting, keep, widths=kind == "narrower")
+            measured(models, setting, args.steps, keep, widths=kind == "narrower")
 
 
 def table(data: str) -> str:

@@ -72,7 +72,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "glmc": glmc_table.table,
     "base-size": base_size_table.table,
     "carry": carry_table.table,
-    **{f"other-sizes-{data}": partial(other_sizes.table, data) for data in ("digits", "cifar10")},
+    **{f"other-sizes-{data}": partial(other_sizes.table, data) for data in ("digits", "cifar10", "books")},
     "side-by-side": side_by_side.table,
     "carry-turns": partial(carry_table.table, "turns"),
     "carry-wider": partial(carry_table.table, "wider"),
