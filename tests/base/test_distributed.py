@@ -18,6 +18,8 @@ def test_tensors_of_another_gpu_come_to_the_own_device(monkeypatch: pytest.Monke
     monkeypatch.setattr("torch.distributed.all_gather_object", gather)
     monkeypatch.setattr("torch.serialization.location_tag", lambda storage: "cpu:1")  # the device of the other process
     sent = {"index": torch.arange(3), "cost": 0.5}
-    for found in ProcessGroup(0, 2).all_gather(sent):
+    gathered = ProcessGroup(0, 2).all_gather(sent)
+    assert len(gathered) == 2
+    for found in gathered:
         assert found["index"].tolist() == [0, 1, 2]
         assert found["cost"] == 0.5

@@ -54,7 +54,7 @@ def test_a_model_is_measured_on_the_images_that_its_processor_makes() -> None:
 def test_models_are_fused_on_the_images_that_their_processor_makes(build: type[PreTrainedModel]) -> None:
     models = [build(seed) for seed in (1, 2)]
     settings = {"data": ROWS, "processor": PROCESSOR, "samples": 8, "merge": "mean", "match_on": "activations"}
-    assert transfuse.fuse(models, **settings).model is not None
+    assert transfuse.fuse(models, **settings).record["calibration_samples"] == 8
 
 
 def test_a_window_is_of_the_patches_of_these_images() -> None:

@@ -169,7 +169,7 @@ def test_memory_is_a_number_or_text(paths: list[Path]) -> None:
 
 @pytest.mark.parametrize("progress", [True, False, silent, Terminal()])
 def test_progress_is_a_switch_or_an_object(progress: Any, paths: list[Path]) -> None:
-    assert as_progress(progress).track([], "nothing") is not None
+    assert list(as_progress(progress).track([1, 2], "numbers")) == [1, 2]
     assert transfuse.merge(transfuse.match(paths, progress=progress, align="none"), progress=progress).model
     assert isinstance(as_progress(True), Terminal)
     assert as_progress(False) is silent

@@ -144,14 +144,11 @@ def chosen(name):
     [
         ("ViTForImageClassification", ["o_proj", "fc2"]), ("GPT2LMHeadModel", ["c_proj"]),
         ("LlamaForCausalLM", ["o_proj", "down_proj"]), ("MixtralForCausalLM", ["o_proj"]),
+        ("T5ForConditionalGeneration", ["wo"]),  # its heads share a bias with other layers
     ],
 )  # fmt: skip
 def test_units_that_stand_for_themselves_can_be_chosen(name, readers):
     assert {reader.rpartition(".")[2] for reader in chosen(name)} == set(readers)
-
-
-def test_heads_that_share_a_bias_with_other_layers_cannot_be_chosen():
-    assert not any("SelfAttention" in reader for reader in chosen("T5ForConditionalGeneration"))
 
 
 @pytest.mark.parametrize("name", ["ViTForImageClassification", "GPT2LMHeadModel", "LlamaForCausalLM"])

@@ -3,7 +3,8 @@
 import pytest
 import torch
 from cases import CASES
-from transformers import BertConfig, ViTConfig, ViTForImageClassification
+from torch import nn
+from transformers import BertConfig, ViTConfig
 
 from transfuse.errors import SpecError
 from transfuse.network.builder import Builder
@@ -109,6 +110,5 @@ def test_other_classes():
 
 def test_declared_module_names_exist():
     model = VIT.build()
-    for linear in VIT.spec(model).linears():
-        assert model.get_submodule(linear.name) is not None
-    assert isinstance(model, ViTForImageClassification)
+    found = [model.get_submodule(linear.name) for linear in VIT.spec(model).linears()]
+    assert {type(each) for each in found} == {nn.Linear, nn.Conv2d}

@@ -164,6 +164,7 @@ def test_heads_of_keys_and_values_that_messages_name_are_possible(heads: int, gr
             return None if "already" in str(error) else str(error).partition("; give ")[2]
         return None
 
+    checked = 0
     for count in [None, *range(1, heads + 1)]:
         for kv_heads in [None, *range(1, groups + 1)]:
             for advice in (possible(count, kv_heads) or "").split(", or "):
@@ -171,6 +172,8 @@ def test_heads_of_keys_and_values_that_messages_name_are_possible(heads: int, gr
                 for number in map(int, re.findall("[0-9]+", numbers)):
                     is_of_groups = role == "kv_" or (not role and "heads" not in advice and kv_heads is not None)
                     assert possible(*((count, number) if is_of_groups else (number, kv_heads))) is None, advice
+                    checked += 1
+    assert checked
 
 
 def test_a_head_size_counts_even_if_the_class_of_the_configuration_does_not_declare_it() -> None:
