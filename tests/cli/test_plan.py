@@ -120,9 +120,9 @@ def test_blocks_that_a_shallower_model_gets(world: World, run: Run, tmp_path: Pa
     ViTForImageClassification(config).save_pretrained(shallow)
     shutil.copy(Path(world.b) / "preprocessor_config.json", shallow)
     found = json.loads(run("plan", world.a, shallow, "--json").out)
-    assert found["added_blocks"] == {str(shallow): 1}
+    assert found["size_changes"] == {str(shallow): {"layers": [1, 2]}}
     assert found["models"][1]["parameters"] < found["models"][0]["parameters"]
-    assert "gets 1 block that does nothing" in " ".join(run("plan", world.a, shallow).out.split())
+    assert "goes from 1 block to 2 blocks" in " ".join(run("plan", world.a, shallow).out.split())
     one_line(run("plan", shallow, world.a), ["has 2 blocks, the anchor has 1; give --data", "or put it first"])
     ran = run("plan", shallow, world.a, "--data", world.images)
-    assert "gives up 1 block" in " ".join(ran.out.split())
+    assert "goes from 2 blocks to 1 block" in " ".join(ran.out.split())

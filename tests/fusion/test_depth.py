@@ -13,9 +13,10 @@ from transformers import PreTrainedModel
 
 import transfuse
 from transfuse.errors import ConfigError, SpecError
-from transfuse.fusion.anchor_sizes import depth, with_anchor_sizes
+from transfuse.fusion.anchor_sizes import with_anchor_sizes
 from transfuse.fusion.block_order import best_places, evenly_spaced
 from transfuse.fusion.idle_blocks import with_idle_blocks
+from transfuse.fusion.size_changes import depth
 from transfuse.fusion.size_samples import SizeSamples
 from transfuse.fusion.stream_similarity import stream_similarity
 

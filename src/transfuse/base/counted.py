@@ -1,8 +1,14 @@
 """Numbers of things in messages: "1 sample", "2 samples"."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 SHOWN = 5  # names in a line
+UNITS = {
+    "layers": "block",
+    "heads": "head",
+    "kv_heads": "key-value head",
+    "intermediate_size": "hidden unit",
+}  # that a size of a model counts, by its role
 
 
 def counted(number: int, noun: str, form: str = "") -> str:
@@ -21,6 +27,16 @@ def counted_names(names: Sequence[str], noun: str) -> str:
     return counted(len(names), noun) + (f" ({', '.join(shown)})" if shown else "")
 
 
+def counted_sizes(sizes: Mapping[str, int]) -> str:
+    """Return sizes of a model in words, as in "a width of 64, 2 heads and 256 hidden units".
+
+    Args:
+        sizes: by their roles, as in `Sizes`.
+    """
+    counts = [counted(size, UNITS[role]) if role in UNITS else f"a width of {size}" for role, size in sizes.items()]
+    return " and ".join(filter(None, [", ".join(counts[:-1]), counts[-1]]))
+
+
 def plural(noun: str) -> str:
     """Return the plural of a regular noun."""
     if noun.endswith(("s", "x", "ch", "sh")):
@@ -36,8 +52,3 @@ def are(number: int) -> str:
 def have(number: int) -> str:
     """Return the verb for what a number of things have."""
     return "has" if number == 1 else "have"
-
-
-def do(number: int) -> str:
-    """Return the verb for what a number of things do."""
-    return "does" if number == 1 else "do"

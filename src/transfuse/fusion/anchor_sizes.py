@@ -6,7 +6,7 @@ streams on samples, and by even spacing without samples.
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -16,10 +16,11 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from transfuse.base.batch import cast, on_device
-from transfuse.base.counted import counted
-from transfuse.errors import ConfigError, SpecError, TransfuseError
+from transfuse.base.counted import counted_sizes
+from transfuse.errors import ConfigError, TransfuseError
 from transfuse.fusion.block_order import best_places, evenly_spaced, has_in_order, has_places, same_kind
 from transfuse.fusion.idle_blocks import with_idle_blocks
+from transfuse.fusion.size_changes import changeable_sizes
 from transfuse.fusion.size_samples import SizeSamples
 from transfuse.fusion.smaller import smaller
 from transfuse.fusion.wider import check_wider, wider
@@ -27,58 +28,18 @@ from transfuse.network.inputs import model_inputs
 from transfuse.network.model import converted, empty_like
 from transfuse.network.outputs import model_output
 from transfuse.network.precision import as_dtype, compute_dtype
-from transfuse.network.sizes import Sizes, block_settings, head_size, heads_make_width, resized, sizes_of
+from transfuse.network.sizes import Sizes, block_settings, head_size, heads_make_width, resized
 from transfuse.shrinking.blocks import why_not_removable
 from transfuse.shrinking.depth import AllowedFn, any_blocks
 from transfuse.shrinking.possible import checked_sizes
 
 TOLERANCE = 1e-3  # largest change of an output, relative to the largest output, that is rounding
-NAMES = {
-    "layers": "block",
-    "heads": "head",
-    "kv_heads": "key-value head",
-    "intermediate_size": "hidden unit",
-}  # of what a size counts
 
 
-def depth(config: PretrainedConfig) -> int | None:
-    """Return the number of blocks of a model; None if it has several stacks, or if the number is unknown."""
-    sizes = _sizes(config, widths=False)
-    return None if sizes is None else sizes.layers
-
-
-def _sizes(config: PretrainedConfig, widths: bool) -> Sizes | None:
-    """Return the sizes of a model that are compared; None if they cannot be changed."""
-    try:
-        sizes = sizes_of(config)
-    except SpecError:
-        return None
-    return replace(sizes, experts=None) if widths else Sizes(layers=sizes.layers)
-
-
-def is_resized(given: PreTrainedModel, used: PreTrainedModel) -> bool:
-    """Return whether the sizes of a model were changed to those of the anchor."""
-    return _sizes(given.config, widths=True) != _sizes(used.config, widths=True)
-
-
-def larger_models(given: Sequence[PreTrainedModel], used: Sequence[PreTrainedModel]) -> dict[int, PreTrainedModel]:
-    """Return the models that gave up something to have the sizes of the anchor, as they were, by their numbers.
-
-    Args:
-        given: the models before `with_anchor_sizes`.
-        used: the models after it.
-    """
-    return {
-        number: model
-        for number, (model, other) in enumerate(zip(given, used, strict=True))
-        if (own := _sizes(model.config, widths=True)) and own != _least(own, _sizes(other.config, widths=True))
-    }
-
-
-def _least(own: Sizes, wanted: Sizes | None) -> Sizes:
+def _least(own: Sizes, wanted: Sizes) -> Sizes:
     """Return the smaller one of every two sizes."""
-    other = {} if wanted is None else wanted.given()
-    return Sizes(**{role: min(size, other.get(role, size)) for role, size in own.given().items()})
+    other = wanted.given()
+    return Sizes(**{role: min(size, other[role]) for role, size in own.given().items()})
 
 
 def with_anchor_sizes(
@@ -119,7 +80,7 @@ def _with_sizes(
     tell: Callable[[str], None],
     widths: bool,
 ) -> PreTrainedModel:
-    own, wanted = (_sizes(model.config, widths) for model in (source, anchor))
+    own, wanted = (changeable_sizes(model.config, widths) for model in (source, anchor))
     if source.config.model_type != anchor.config.model_type or own is None or wanted is None or own == wanted:
         return source
     if own.given().keys() != wanted.given().keys():
@@ -130,7 +91,7 @@ def _with_sizes(
         advice = "give --data, which tells what of it matters, or put" if samples is None else "put"
         raise ConfigError(f"{difference}; {advice} it first, so that it is the anchor")
     allowed = _checked_blocks(anchor, source, own, wanted, difference)
-    _check_widths(anchor, source, least, wanted, difference)
+    _check_widths(anchor, source, own, wanted, difference)
     if source.device.type == "meta":
         return _empty(source, anchor.config, own, wanted)
     anchor, source = (converted(model, model.dtype, model.device) for model in (anchor, source))  # in eval mode
@@ -164,13 +125,9 @@ def _difference(own: Sizes, wanted: Sizes, name: str) -> str:
     """Return in words which sizes differ."""
     given, others = own.given(), wanted.given()
     roles = [role for role, size in given.items() if size != others[role]]
-    theirs = str(others[roles[0]]) if len(roles) == 1 else _counts(others, roles)
-    return f"{name}: has {_counts(given, roles)}, the anchor has {theirs}"
-
-
-def _counts(sizes: Mapping[str, int], roles: Sequence[str]) -> str:
-    counts = [counted(sizes[role], NAMES[role]) if role in NAMES else f"a width of {sizes[role]}" for role in roles]
-    return " and ".join(filter(None, [", ".join(counts[:-1]), counts[-1]]))
+    mine, theirs = ({role: sizes[role] for role in roles} for sizes in (given, others))
+    short = str(theirs[roles[0]]) if len(roles) == 1 else counted_sizes(theirs)
+    return f"{name}: has {counted_sizes(mine)}, the anchor has {short}"
 
 
 def _given_up(own: Sizes, least: Sizes, kept: Sequence[int]) -> str:
@@ -204,18 +161,17 @@ def _checked_blocks(
     return allowed
 
 
-def _check_widths(
-    anchor: PreTrainedModel, source: PreTrainedModel, least: Sizes, wanted: Sizes, difference: str
-) -> None:
+def _check_widths(anchor: PreTrainedModel, source: PreTrainedModel, own: Sizes, wanted: Sizes, difference: str) -> None:
     """Raise `ConfigError` unless a model can give up what is wider than in the anchor, and widen what is narrower."""
-    if _widths(sizes_of(source.config)) == _widths(sizes_of(anchor.config)) or not _widths(wanted).given():
+    if _widths(own) == _widths(wanted):
         return
+    least = _least(own, wanted)
     try:
         heads = [head_size(model.config) for model in (source, anchor)]
         if heads[0] != heads[1] and (heads[0] > heads[1] or not heads_make_width(source.config)):
             raise ConfigError(f"its heads have {heads[0]} channels, and those of the anchor have {heads[1]}")
         small = source.config
-        if _widths(least) != _widths(sizes_of(source.config)):
+        if _widths(least) != _widths(own):
             small = resized(small, checked_sizes(source, _widths(least), "it"))
         check_wider(source, small, resized(small, _widths(wanted)))
     except TransfuseError as error:

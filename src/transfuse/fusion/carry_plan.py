@@ -14,13 +14,13 @@ from transfuse.config.options import Options
 from transfuse.config.validation import carry_merging, check_carry
 from transfuse.data.texts import vocabulary
 from transfuse.errors import ConfigError
-from transfuse.fusion.anchor_sizes import depth
 from transfuse.fusion.carry_processor import processor_source
 from transfuse.fusion.compatible import check_compatible, empty_model, with_anchor_form
 from transfuse.fusion.data_memory import check_data_memory
 from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.fusion.plan import Estimate, FusionPlan, fusion_plan
 from transfuse.fusion.plan_data import DataEstimate, data_estimate
+from transfuse.fusion.size_changes import depth
 from transfuse.fusion.vocabulary import differing_tokens
 from transfuse.network.compatible import TOKEN_ADVICE
 from transfuse.network.config_fields import differences, shape_differences

@@ -13,9 +13,9 @@ from transfuse.base.budget import FLOAT64_BYTES, FLOAT_BYTES
 from transfuse.checkpoint.adapter_layout import adapter_bytes
 from transfuse.config.options import Options
 from transfuse.config.settings import torch_dtype
-from transfuse.fusion.anchor_sizes import depth
 from transfuse.fusion.grow import GrowthPlan, growth_plan, wide_model
 from transfuse.fusion.plan_parts import DataPlan
+from transfuse.fusion.size_changes import size_changes
 from transfuse.network.block_numbers import block_number, kind_name
 from transfuse.network.layout import unfused
 from transfuse.network.model import declaration
@@ -71,8 +71,8 @@ class FusionPlan:
             no base, the user chose the alignment, or the files do not allow to read single tensors.
         adapter_bytes: the largest size of the adapter; None if none is written.
         growth: the sizes that grow and the number of parameters, before and after; None if nothing grows.
-        added_blocks: the number of blocks that do nothing and are put between those of a model, by its path; below
-            zero, the number of blocks that it gives up.
+        size_changes: the sizes of each model before and after it gets those of the anchor, by its path and by the role
+            of the size.
     """
 
     models: tuple[ModelHeader, ...]
@@ -87,7 +87,7 @@ class FusionPlan:
     base_correlation: float | None = None
     adapter_bytes: int | None = None
     growth: dict[str, Any] | None = None
-    added_blocks: dict[str, int] = field(default_factory=dict)
+    size_changes: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -205,19 +205,12 @@ def fusion_plan(
         map_bytes=estimate.map_bytes,
         growth=None if estimate.growth is None else estimate.growth.record(),
         adapter_bytes=None if rank is None else adapter_bytes(estimate.models[0], rank),
-        added_blocks=_added_blocks(paths, stored, estimate.models),
+        size_changes={
+            path: changes
+            for path, before, after in zip(paths, stored, estimate.models, strict=True)
+            if (changes := size_changes(before, after))
+        },
     )
-
-
-def _added_blocks(
-    paths: Sequence[str], stored: Sequence[PreTrainedModel], used: Sequence[PreTrainedModel]
-) -> dict[str, int]:
-    """Return how many blocks more than in its files a model has, by its path."""
-    depths = {
-        path: (depth(before.config), depth(after.config))
-        for path, before, after in zip(paths, stored, used, strict=True)
-    }
-    return {path: wanted - own for path, (own, wanted) in depths.items() if own and wanted and own != wanted}
 
 
 def model_header(path: str, model: PreTrainedModel) -> ModelHeader:

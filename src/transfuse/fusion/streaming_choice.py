@@ -10,9 +10,9 @@ from transfuse.checkpoint.lazy_tensors import tensor_locations
 from transfuse.checkpoint.load import local_directory
 from transfuse.config.options import Options
 from transfuse.errors import ConfigError
-from transfuse.fusion.anchor_sizes import is_resized
 from transfuse.fusion.padded_vocabulary import is_padded
 from transfuse.fusion.plan import Estimate
+from transfuse.fusion.size_changes import size_changes
 
 MODELS_IN_MEMORY = 2  # the fused model, and a candidate to compare, or the written model that is read to verify it
 
@@ -45,7 +45,7 @@ def streaming_obstacle(
         return f"--head {options.head} replaces heads"
     if options.positions != "same":
         return f"--positions {options.positions} changes tables"
-    if any(map(is_resized, stored, models)):
+    if any(map(size_changes, stored, models)):
         return "their sizes differ"
     padded = [name for index, name in enumerate(names) if index and is_padded(models, names, index)]
     if padded:

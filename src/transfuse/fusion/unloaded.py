@@ -7,10 +7,10 @@ from typing import Generic
 from transformers import PreTrainedModel
 
 from transfuse.checkpoint.load import Model
-from transfuse.fusion.anchor_sizes import larger_models
 from transfuse.fusion.compatible import borrowed_by_sources, check_compatible, empty_model, with_anchor_form
 from transfuse.fusion.plan import Estimate
 from transfuse.fusion.shared_base import MATRICES, Chosen, readable_networks, resolve_alignment
+from transfuse.fusion.size_changes import larger_models
 from transfuse.fusion.size_samples import SizeSamples
 from transfuse.fusion.streaming_choice import streaming_obstacle
 from transfuse.fusion.vocabulary import ONE_VOCABULARY, OTHER_VOCABULARIES, Rows, token_rows, with_anchor_tokens

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from transformers import PreTrainedModel
 
 from transfuse.config.options import Options
-from transfuse.fusion.anchor_sizes import larger_models
 from transfuse.fusion.padded_vocabulary import is_padded, resized_to_anchor
 from transfuse.fusion.position_tables import with_anchor_positions
+from transfuse.fusion.size_changes import larger_models
 from transfuse.fusion.vocabulary import Rows, recode
 from transfuse.network.class_order import with_anchor_order
 from transfuse.network.model import network

@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from transfuse.base.counted import counted, do
+from transfuse.base.counted import counted, counted_sizes
 from transfuse.base.printable import printable
 from transfuse.base.sizes import format_bytes
 
@@ -43,7 +43,7 @@ def plan_table(plan: FusionPlan) -> Group:
             memory += f" (tensor by tensor {format_bytes(plan.streamed_bytes)})"
     loaded = "loaded whole"
     lines = [
-        "; ".join([f"blocks: {plan.blocks}, paired in order", *_added_blocks(plan)]),
+        "; ".join([f"blocks: {plan.blocks}, paired in order", *_size_changes(plan)]),
         f"models: {'read and written tensor by tensor' if plan.streams else loaded}",
         f"memory: about {memory}",
         f"disk: {format_bytes(plan.output_bytes)}, and {format_bytes(plan.map_bytes)} for maps while it runs",
@@ -63,12 +63,12 @@ def plan_table(plan: FusionPlan) -> Group:
     return Group(models_table(plan.models), *spaces, *parts, "\n".join(lines))
 
 
-def _added_blocks(plan: FusionPlan) -> list[str]:
+def _size_changes(plan: FusionPlan) -> list[str]:
+    """Return how the sizes of models become those of the anchor."""
     return [
-        f"{path} gets {counted(count, 'block')} that {do(count)} nothing"
-        if count > 0
-        else f"{path} gives up {counted(-count, 'block')}"
-        for path, count in plan.added_blocks.items()
+        f"{path} goes from {counted_sizes({role: before for role, (before, _) in changes.items()})}"
+        f" to {counted_sizes({role: after for role, (_, after) in changes.items()})}"
+        for path, changes in plan.size_changes.items()
     ]
 
 
