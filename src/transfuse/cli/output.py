@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from rich.console import Console, RenderableType
 
 from transfuse.base.printable import printable
 from transfuse.base.progress import Progress, Terminal, silent
+from transfuse.base.rank import is_first_process
 
 MAX_ERROR_LENGTH = 1000  # characters; names and messages of libraries have any length
 PIPE_WIDTH = 100_000  # columns; programs that read a pipe must not receive wrapped paths
@@ -56,7 +56,7 @@ def output_mode(as_json: bool, quiet: bool) -> OutputMode:
 
     Each warning is written once.
     """
-    if os.environ.get("RANK", "0") != "0":
+    if not is_first_process():
         return OutputMode(silent, _show_nothing)
     show = _show_json if as_json else _show_nothing if quiet else _show_text
     return OutputMode(silent if quiet else Terminal(bars=not as_json), show)

@@ -1,7 +1,6 @@
 """Fine-tune a model with transformers' Trainer on labels, on the outputs of teachers, or on both."""
 
 import copy
-import os
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from transfuse.base.budget import samples_at_once, tokens_per_sample
 from transfuse.base.libraries import quiet
 from transfuse.base.lock import folder_lock
 from transfuse.base.progress import Progress, as_progress, silent
+from transfuse.base.rank import is_first_process
 from transfuse.base.torch_settings import kept_random_states, own_torch_settings
 from transfuse.checkpoint.copied_files import model_files
 from transfuse.checkpoint.finite import check_finite
@@ -62,7 +62,6 @@ from transfuse.network.precision import stored_as
 from transfuse.network.token_ids import copy_padding_token
 
 MAX_EAGER_TOKENS = 512  # with longer samples, eager attention takes too much memory
-IS_MAIN_PROCESS = os.environ.get("RANK", "0") == "0"  # only this process writes
 
 
 @own_torch_settings()
@@ -159,7 +158,7 @@ def _state_lock(checkpoints: Path | None) -> Iterator[None]:
     Raises:
         OutputError: another run has the lock.
     """
-    if checkpoints is None or not IS_MAIN_PROCESS:
+    if checkpoints is None or not is_first_process():
         yield
         return
     checkpoints.mkdir(parents=True, exist_ok=True)

@@ -8,11 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
-
 from transfuse.base.budget import FLOAT_BYTES, check_free_memory
 from transfuse.base.folders import remove_empty
 from transfuse.base.progress import Progress
+from transfuse.base.rank import is_first_process
 from transfuse.checkpoint.load import load_empty
 from transfuse.checkpoint.locked_output import locked_output
 from transfuse.checkpoint.output import check_target
@@ -24,7 +23,7 @@ from transfuse.cli.targets import TrainingTarget, interrupted_run
 from transfuse.config.finetune_options import FinetuneOptions
 from transfuse.data.measured_tasks import check_trainable
 from transfuse.errors import DivergedError
-from transfuse.finetuning.finetune import IS_MAIN_PROCESS, finetune, training_samples
+from transfuse.finetuning.finetune import finetune, training_samples
 from transfuse.finetuning.saved_state import complete_checkpoints, remove_incomplete
 
 TRAINING_COPIES = 5  # numbers per trained weight: the loaded weight, its gradient, two moments, and a copy to write
@@ -43,7 +42,7 @@ def finetune_job(
     Raises:
         TransfuseError: an input cannot be used, memory does not suffice, or the output cannot be written.
     """
-    with locked_output(target.output) if IS_MAIN_PROCESS else nullcontext():
+    with locked_output(target.output) if is_first_process() else nullcontext():
         return _finetune_job(models, data, options, target, progress)
 
 
@@ -56,7 +55,7 @@ def _finetune_job(
     check_target(target.output, target.overwrite, [Path(path) for path in inputs])
     if target.resume is None and complete_checkpoints(target.checkpoints):
         raise interrupted_run(target.checkpoints)
-    if IS_MAIN_PROCESS:
+    if is_first_process():
         remove_incomplete(target.checkpoints)
     device = options.torch_device()
     architecture, *_ = check_checkpoints(models, options, check_trainable)
@@ -75,7 +74,7 @@ def _finetune_job(
             _remove_state(state)
         raise
     record = finetuned.record | {"data": data, "seconds": round(time.perf_counter() - start, 2)}
-    if PartialState().is_main_process:
+    if is_first_process():
         replace(finetuned, record=record).save(target.output, target.overwrite)
         _remove_state(state)
         with after_writing(target.output, "measurements"):
