@@ -14,7 +14,7 @@ from transfuse.base.batch import validation_split
 from transfuse.base.cache import Store
 from transfuse.checkpoint.growth import growth_is_unused
 from transfuse.checkpoint.outcome import learning_line
-from transfuse.config.literals import LearningOptions
+from transfuse.config.literals import FITTED_LAYERS, LearningOptions
 from transfuse.distillation import validation
 from transfuse.distillation.teacher_weighting import uniform
 from transfuse.merging import learning, race
@@ -22,7 +22,7 @@ from transfuse.merging.learned_weights import WeightDistillation
 from transfuse.merging.methods import merge_learned, merge_least_squares
 from transfuse.merging.race import StartChoice
 from transfuse.merging.request import MergeRequest
-from transfuse.merging.starts import FITTED, PREDICTIONS_ONLY, choose_start
+from transfuse.merging.starts import PREDICTIONS_ONLY, choose_start
 from transfuse.network.model import network
 
 CASE = CASES[0]
@@ -68,7 +68,7 @@ def test_the_chosen_start_goes_on_where_its_first_steps_ended() -> None:
     found = loop(LearningOptions(steps=40), [CASE.build(1)])
     choice = choose_start(found, {"another": CASE.build(2), "broken": broken()})
     assert choice.start == "broken"
-    assert set(choice.losses) == {"another", "broken", FITTED}
+    assert set(choice.losses) == {"another", "broken", FITTED_LAYERS}
     assert found.steps in (15, 30, 35)  # more than 15 if another start catches up
     assert len(found.validation_losses) == 1 + found.steps // 5
 
@@ -89,7 +89,7 @@ def test_a_parent_that_catches_up_stays_in_the_race(
     """The losses of two parents are given; those of the fitted layers stay at one."""
     found = loop(LearningOptions(steps=40), [CASE.build(1)])
     parents = {"first": CASE.build(1), "second": CASE.build(2)}
-    run = {"name": FITTED}
+    run = {"name": FITTED_LAYERS}
     states: dict[str, str] = {}  # what runs, by the number of a state
     start_from, state_dict, load = found.start_from, found.state_dict, found.load_state_dict
 
@@ -106,7 +106,7 @@ def test_a_parent_that_catches_up_stays_in_the_race(
         load(state)
 
     def measured() -> float:
-        if run["name"] == FITTED:
+        if run["name"] == FITTED_LAYERS:
             return 1.0
         last = max(step for step in losses if step <= found.steps)
         return losses[last][list(parents).index(run["name"])]
@@ -122,7 +122,7 @@ def test_a_parent_that_catches_up_stays_in_the_race(
 def test_the_fitted_layers_decide_for_all_whether_streams_are_matched() -> None:
     found = loop(LearningOptions(steps=15), [CASE.build(1)])
     choice = choose_start(found, {"broken": broken()}, compares_targets=True)
-    (other,) = set(choice.losses) - {FITTED, FITTED + PREDICTIONS_ONLY}
+    (other,) = set(choice.losses) - {FITTED_LAYERS, FITTED_LAYERS + PREDICTIONS_ONLY}
     assert other in ("broken", "broken" + PREDICTIONS_ONLY)
     assert found.matches_streams == (other == "broken")
 
@@ -152,7 +152,7 @@ def test_the_untrained_start_comes_back_if_training_only_harms() -> None:
     )
     fused = merge_learned(request)
     assert request.record["learned_weights"]["best"] == 0
-    assert request.record["learned_weights"]["start"] in (FITTED, "model 1", "model 2")
+    assert request.record["learned_weights"]["start"] in (FITTED_LAYERS, "model 1", "model 2")
     torch.testing.assert_close(CASE.logits(fused), CASE.logits(CASE.build(1)), atol=1e-5, rtol=1e-5)
 
 
@@ -181,7 +181,7 @@ def test_a_start_that_was_left_keeps_its_steps(monkeypatch: pytest.MonkeyPatch) 
 
     def left(loop: WeightDistillation, *_: object, **__: object) -> StartChoice:
         weights = copy.deepcopy(loop.best_weights)
-        untrained = {FITTED: 1.0}
+        untrained = {FITTED_LAYERS: 1.0}
         return StartChoice("model 2", {"model 2": 1.0}, untrained, "model 1" + PREDICTIONS_ONLY, -1.0, 5, weights)
 
     monkeypatch.setattr(learning, "choose_start", left)

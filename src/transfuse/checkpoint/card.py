@@ -60,7 +60,7 @@ permit a combined model before you share it.
 {% if base %}
 * Base: {{ base.path | code if base.path else "a model passed in memory" }}. Task vectors are differences from it.
 {% endif %}
-{% if data == "generated" %}
+{% if data == GENERATED %}
 * Samples: texts that the models generated themselves. No other data was used.
 {% elif data and (calibration_samples or resized) %}
 * Samples: {{ "{:,}".format(calibration_samples) ~ " of " if calibration_samples }}\

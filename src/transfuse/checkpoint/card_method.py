@@ -7,6 +7,7 @@ from transfuse.base.counted import counted
 from transfuse.checkpoint.growth import growth_is_unused
 from transfuse.checkpoint.markdown import code, text
 from transfuse.checkpoint.outcome import keeps_function, kept_parent
+from transfuse.config.literals import FITTED_LAYERS
 
 ALIGNED = {  # how units were matched, by the name of the alignment
     "exact": "The units of the models were matched by the exact symmetries of their architecture, on their {on}.",
@@ -27,7 +28,6 @@ MERGED = {  # how matched models were merged, by the name of the method
     "least-squares": "Each layer was then fitted by least squares to the outputs of that layer in the models.",
     "learned": "All weights were then trained on the outputs of the models.",
 }
-FITTED = "fitted layers"  # a start of the training, by its name in records
 
 
 def alignment_sentence(record: Mapping[str, Any]) -> str:
@@ -78,8 +78,8 @@ def merge_sentences(record: Mapping[str, Any], parent: str) -> str:
     if history.get("refitted"):
         why = f"{sentence} That gained too little, so" if history["steps"] else f"{fit}Nothing was trained, and"
         return f"{why} the result is layers that were fitted again, to held-out samples too."
-    start = parent or text(history.get("start", FITTED))
-    fitted = start.startswith(FITTED)
+    start = parent or text(history.get("start", FITTED_LAYERS))
+    fitted = start.startswith(FITTED_LAYERS)
     if history["steps"]:
         sentence = f"{sentence} That gained nothing, so the result is {'the ' if fitted else ''}{start}."
     else:

@@ -8,6 +8,7 @@ from jinja2 import Environment
 from transfuse.base.counted import counted
 from transfuse.base.printable import printable
 from transfuse.base.shown_number import shown_number
+from transfuse.config.data_options import GENERATED
 
 
 def text(value: str) -> str:
@@ -42,3 +43,4 @@ MARKDOWN = Environment(autoescape=False, trim_blocks=True, lstrip_blocks=True, k
 MARKDOWN.filters.update(
     text=text, code=code, data_and_split=data_and_split, fenced=fenced, number=number, counted=counted
 )
+MARKDOWN.globals["GENERATED"] = GENERATED

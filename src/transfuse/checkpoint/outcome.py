@@ -5,16 +5,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from transfuse.base.counted import counted
-from transfuse.config.literals import ALIGNMENTS, KEEP_WEIGHT
+from transfuse.config.literals import ALIGNMENTS, FITTED_LAYERS, KEEP_WEIGHT
 
-PARENT = re.compile(r"model (\d+)")  # as a start of the training
+PARENT = "model {}"  # as a start of the training, by its number
 PARENTS = "the mean of the parents"
 
 
 def kept_parent(record: Mapping[str, Any]) -> int | None:
     """Return the index of the model that is the result, because nothing was better; None if there is none."""
     history = record.get("learned_weights", {"best": 1})
-    found = None if history["best"] else PARENT.fullmatch(history.get("start", ""))
+    found = None if history["best"] else re.fullmatch(PARENT.format(r"(\d+)"), history.get("start", ""))
     return None if found is None else int(found[1]) - 1
 
 
@@ -42,7 +42,7 @@ def learning_line(history: Mapping[str, Any], above: str = PARENTS) -> str:
         history: `learned_weights` of a record.
         above: whose predictions the loss is compared with.
     """
-    start = history.get("start", "fitted layers")
+    start = history.get("start", FITTED_LAYERS)
     gap = history.get("reached", min(history["excess"]))
     unit = history.get("unit", "nats")
     reached = f"{abs(gap):.3f} {unit} {'above' if gap > 0 else 'below'} {above} on held-out samples"

@@ -34,7 +34,7 @@ All weights were then trained on the streams and predictions of the large model,
 {% endif %}
 
 * Samples: {{ "{:,}".format(calibration_samples) }} \
-{{ "texts that the model generated itself" if data == "generated" \
+{{ "texts that the model generated itself" if data == GENERATED \
 else "of " ~ (data | data_and_split(calibration_split)) }}. No labels were used.
 
 {{ quality }}

@@ -99,4 +99,5 @@ MINUTES: dict[Effort, float] = {"quick": 0.0, "normal": 5.0, "high": 30.0}  # th
 KEEP_WEIGHT = 0.3  # in carry: of the loss on samples to keep; more of it carries less, and forgets less
 PLUGINS = "transfuse.families"  # entry points: modules that register families or merge methods when imported
 EXACT = ("exact", "learned")  # alignments by exact symmetries
+FITTED_LAYERS = "fitted layers"  # a start of the training, by its name in records
 LEARNING = tuple(field.name for field in fields(LearningOptions))  # options of training alone

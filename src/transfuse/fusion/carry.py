@@ -38,8 +38,8 @@ from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.cache_keys import no_cache
 from transfuse.fusion.calibration import calibrate, opened, recorded, sample_budget
 from transfuse.fusion.carry_plan import (
-    FITTED,
     ROLES,
+    UNTRAINED_MERGE,
     carry_estimate,
     carry_options,
     check_differs,
@@ -150,7 +150,7 @@ def match_for_carry(
         return carry_estimate(replace(weights, options=chosen), source, data, keep, processor)
 
     check = partial(check_readable_samples, estimate, limit, progress.warn)
-    fitted = chosen if chosen.merge == "mean" else chosen.model_copy(update={"merge": FITTED})  # with any head
+    fitted = chosen if chosen.merge == "mean" else chosen.model_copy(update={"merge": UNTRAINED_MERGE})  # with any head
     loaded = open_models([tuned, new_base, base], fitted, data is not None, progress, limit, False, check)
     inputs = _in_order(loaded, roles)
     new, old, changed = inputs.networks

@@ -49,7 +49,7 @@ OTHER_EFFORT = "the new base has other widths than the base, so it is trained; l
 OTHER_OPTIONS = (
     "the new base has other widths than the base, so nothing is aligned; leave --groups, --match-on and --maps out"
 )
-FITTED = "least-squares"  # how models are merged if nothing is trained
+UNTRAINED_MERGE = "least-squares"  # how models are merged if nothing is trained
 
 
 def carry_options(options: dict[str, Any], has_data: bool, has_keep: bool) -> Options:
@@ -67,7 +67,7 @@ def carry_options(options: dict[str, Any], has_data: bool, has_keep: bool) -> Op
     given = {name: value for name, value in options.items() if (name, value) != ("match_on", "auto")}
     chosen: Options = make(Options, fixed | uniform | given)
     if has_data and not chosen.learning().trains:
-        return chosen.model_copy(update={"merge": FITTED})
+        return chosen.model_copy(update={"merge": UNTRAINED_MERGE})
     return chosen
 
 

@@ -12,14 +12,15 @@ from transformers import PreTrainedModel
 from transfuse.base.batch import Batch, batch_size, first_samples, is_labeled_per_sample
 from transfuse.base.distributed import process_group, seconds_since
 from transfuse.base.lazy import Tensors
-from transfuse.config.literals import LearningOptions
+from transfuse.checkpoint.outcome import PARENT
+from transfuse.config.literals import FITTED_LAYERS, LearningOptions
 from transfuse.data.sample_budget import QUICK_MINUTES
 from transfuse.distillation.text_variants import is_masked
 from transfuse.distillation.validation import BatchSplit, split_with_answers
 from transfuse.merging.learned_carry import CarryDistillation
 from transfuse.merging.learned_weights import WeightDistillation
 from transfuse.merging.request import MergeRequest, aligned_parents, fitted_models
-from transfuse.merging.starts import FITTED, PREDICTIONS_ONLY, choose_start, saved_choice
+from transfuse.merging.starts import PREDICTIONS_ONLY, choose_start, saved_choice
 from transfuse.network.model import with_tensors
 from transfuse.network.output_losses import output_loss
 
@@ -42,7 +43,7 @@ def learn_weights(request: MergeRequest, base_merges: Mapping[str, Callable[[], 
     begin = time.monotonic()
     fused, found, untrained = _trained(request, base_merges)
     if found["reached"] >= untrained - MIN_GAIN * abs(untrained) and _has_time(request.learning, begin):
-        found |= {"start": FITTED, "reached": untrained, "best": 0, "refitted": True}
+        found |= {"start": FITTED_LAYERS, "reached": untrained, "best": 0, "refitted": True}
         request.record.clear()  # what training gained is less than what a fit to all samples can gain
         samples = list(first_samples(request.batches, MAX_FITTED_SAMPLES))
         store = request.store.of(part="again", samples=MAX_FITTED_SAMPLES)
@@ -85,7 +86,7 @@ def _trained(
         start = start.removesuffix(PREDICTIONS_ONLY)
     compared = {name: loss for name, loss in choice.losses.items() if isfinite(loss)}
     found = asdict(history) | {"start": start, "starts": compared, "reached": reached}
-    return fused, found, choice.untrained[FITTED]
+    return fused, found, choice.untrained[FITTED_LAYERS]
 
 
 def _taught_new_base(request: MergeRequest) -> PreTrainedModel:
@@ -116,7 +117,7 @@ def _other_starts(
     """
     if request.carry is not None:
         return {NEW_BASE: parents[0]}
-    starts = {f"model {number}": parent for number, parent in enumerate(parents, 1)}
+    starts = {PARENT.format(number): parent for number, parent in enumerate(parents, 1)}
     return starts | {name: with_tensors(request.anchor.model, merge()) for name, merge in base_merges.items()}
 
 

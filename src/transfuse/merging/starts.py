@@ -20,10 +20,10 @@ from transformers import PreTrainedModel
 
 from transfuse.base.distributed import process_group
 from transfuse.base.run_state import load_state, save_state
+from transfuse.config.literals import FITTED_LAYERS
 from transfuse.merging.learned_weights import WeightDistillation
 from transfuse.merging.race import Race, StartChoice
 
-FITTED = "fitted layers"
 PREDICTIONS_ONLY = " (predictions only)"  # follows the name of a start whose streams are not matched
 
 
@@ -47,7 +47,7 @@ def choose_start(
     race = Race(loop, saved.parent if saved else Path(gettempdir()))
     compares_targets = compares_targets and loop.options.trains
     fitted = _enter_fitted_layers(race, compares_targets)
-    kind = fitted.removeprefix(FITTED)
+    kind = fitted.removeprefix(FITTED_LAYERS)
     left, before = _enter_others(race, others, kind)
     finalists = [fitted, *left]
     if compares_targets and not kind and left:  # what fits layers best need not teach a parent best
@@ -72,9 +72,9 @@ def choose_start(
 
 def _enter_fitted_layers(race: Race, compares_targets: bool) -> str:
     """Train the fitted layers up to the final round, and return the name of the targets that teach them more."""
-    names = [race.enter(FITTED)]
+    names = [race.enter(FITTED_LAYERS)]
     if compares_targets:
-        names.append(race.enter(FITTED + PREDICTIONS_ONLY, streams=False))
+        names.append(race.enter(FITTED_LAYERS + PREDICTIONS_ONLY, streams=False))
     race.train(names, race.late)
     best = race.best(names)
     race.keep_only([best])  # before the states of the others take their memory
