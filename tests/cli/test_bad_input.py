@@ -289,6 +289,7 @@ def test_a_pickle_is_read_on_request_but_never_run(world: World, run: Run) -> No
         (MemoryError(), ["out of memory", "--batch-size"]),
         (torch.linalg.LinAlgError("linalg.svd: did not converge"), ["failed numerically", "linalg.svd"]),
         (RuntimeError("CUDA out of memory. Tried to allocate\n20 GiB"), ["out of memory", "--batch-size"]),
+        (RuntimeError("could not create a primitive"), ["out of memory", "--batch-size"]),
     ],
 )
 def test_what_the_machine_refuses_is_one_line_too(

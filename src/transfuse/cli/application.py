@@ -135,12 +135,14 @@ def _usage(error: Any) -> str:
 
 def _machine_limit(error: Exception) -> str | None:
     """Return the message for an error of memory or numerical precision; None for any other error."""
-    line = next(iter(str(error).splitlines()), "")
-    if isinstance(error, MemoryError) or "out of memory" in line or "allocate memory" in line:
+    from transfuse.base.memory_limit import is_out_of_memory
+
+    if is_out_of_memory(error):
         return (
             "out of memory; allow more with --max-memory or --max-device-memory, or give a smaller --batch-size or"
             " another --device"
         )
     if type(error).__name__.endswith("LinAlgError"):
+        line = next(iter(str(error).splitlines()), "")
         return f"the alignment failed numerically ({line}); check whether weights or activations are huge or constant"
     return None

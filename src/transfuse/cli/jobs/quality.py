@@ -26,7 +26,6 @@ from transfuse.report.facts import Measurement
 from transfuse.report.verdict import verdict
 
 QUICK_LIMIT = 200  # samples that every fusion with data is measured on
-MEMORY = "memory did not suffice"
 
 Quality = dict[str, Any]
 
@@ -56,12 +55,8 @@ def quick_measurement(job: Job, matched: Matched, fusion: Fusion, progress: Prog
         return measure(matched, fusion.model, samples, progress, brief=True)
     except DataError as error:  # other data are needed
         return _unmeasured_job(job, str(error), None)
-    except TransfuseError as error:
-        return _unmeasured_job(job, str(error), job.data)
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        return _unmeasured_job(job, MEMORY, job.data)
+    except (TransfuseError, MemoryError, RuntimeError) as error:
+        return _unmeasured_job(job, why_unmeasured(error), job.data)
 
 
 def measured_quality(measured: Measurement, verdict: Callable[[Measurement], str] = verdict) -> Quality:
@@ -91,12 +86,8 @@ def training_quality(
 
     try:
         found = evaluate_models([output, model], data, QUICK_LIMIT, progress=progress, **shared)
-    except TransfuseError as error:
-        return not_measured(str(error))
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        return not_measured(MEMORY)
+    except (TransfuseError, MemoryError, RuntimeError) as error:
+        return not_measured(why_unmeasured(error))
     if found.compared is not None:
         return not_measured("there were no labels")
     measure = headline(found.measures)
@@ -106,6 +97,15 @@ def training_quality(
     measured = f"Measured on {count} {unit(found.measures)} of {with_split(data, found.split)}{shared_data}."
     models = {name: metrics_dict(entry.metrics, found.measures) for name, entry in found.models.items()}
     return {"verdict": f"The model reaches {after}; before, {before}. {measured}", "models": models}
+
+
+def why_unmeasured(error: Exception) -> str:
+    """Return why models could not be measured. Raise an error again that is neither the input's nor one of memory."""
+    if isinstance(error, TransfuseError):
+        return str(error)
+    if is_out_of_memory(error):
+        return "memory did not suffice"
+    raise error
 
 
 def unmeasured(models: Sequence[str], data: str | None, options: Settings, reason: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transfuse.base.memory_limit import is_out_of_memory, limit_for, planned_limit
+from transfuse.base.memory_limit import limit_for, planned_limit
 from transfuse.base.progress import Progress
 from transfuse.base.timing import peak_bytes
 from transfuse.checkpoint.command import shrink_call
@@ -13,7 +13,7 @@ from transfuse.checkpoint.load import load_empty
 from transfuse.checkpoint.output import check_target
 from transfuse.cli.jobs.fuse import Fused
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
-from transfuse.cli.jobs.quality import MEMORY, QUICK_LIMIT, Quality, unmeasured
+from transfuse.cli.jobs.quality import QUICK_LIMIT, Quality, unmeasured, why_unmeasured
 from transfuse.cli.jobs.report import DEFAULT_LIMIT, Report
 from transfuse.cli.jobs.report_files import after_writing, report_texts, update_card, write_report
 from transfuse.cli.jobs.work import working_in
@@ -128,9 +128,5 @@ def _evaluated(request: ShrinkRequest, shrunk: Shrunk, progress: Progress) -> tu
     try:
         found = evaluate_models(models, data, limit, progress=progress, **given)
         return found, shrunk_measurement(found, shrunk.data.split)
-    except TransfuseError as error:
-        return unmeasured(models, request.data, request.options, str(error))
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        return unmeasured(models, request.data, request.options, MEMORY)
+    except (TransfuseError, MemoryError, RuntimeError) as error:
+        return unmeasured(models, request.data, request.options, why_unmeasured(error))
