@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel
 
-from transfuse.alignment.interface import Alignment
 from transfuse.alignment.spec_for import alignment_spec
 from transfuse.base.counted import counted
 from transfuse.base.progress import Progress
@@ -30,7 +29,6 @@ from transfuse.evaluation.samples import MeasuredSamples, measured_samples
 from transfuse.fusion.compare import Row
 from transfuse.fusion.match import match
 from transfuse.fusion.matched import Matched
-from transfuse.network.spec import Spec
 
 if TYPE_CHECKING:
     from transfuse.report.facts import Measurement
@@ -170,33 +168,20 @@ def build_report(
         samples: the samples to measure on; None: nothing is measured.
         other_methods: measurements of other methods for the same models.
     """
+    from transfuse.report.carried import carried_verdict
+    from transfuse.report.facts import Facts, matched_spaces
     from transfuse.report.measure import measure
+    from transfuse.report.page import page
+    from transfuse.report.verdict import verdict
 
     measured = None
     if samples is not None and fused is not None:
         measured = measure(matched, fused, samples, progress)
-    return _report(matched.networks[0].spec, matched.options, matched.alignments, record, name, measured, other_methods)
-
-
-def _report(
-    spec: Spec,
-    options: Options,
-    alignments: Sequence[Alignment],
-    record: Mapping[str, Any],
-    name: str,
-    measured: "Measurement | None",
-    other_methods: Sequence[Row],
-) -> Report:
-    """Write the texts of a report."""
-    from transfuse.report.carried import carried_verdict
-    from transfuse.report.facts import Facts, matched_spaces
-    from transfuse.report.page import page
-    from transfuse.report.verdict import verdict
-
     carries = "carried" in record
     title = f"{name}: {'a fine-tune carried' if carries else counted(len(record['models']), 'model') + ' fused'}"
-    aligned_spec = alignment_spec(spec, options.align, options.flow, options.groups)
-    alignments = alignments[:1] if carries else alignments  # the tuned model follows its base
+    options = matched.options
+    aligned_spec = alignment_spec(matched.networks[0].spec, options.align, options.flow, options.groups)
+    alignments = matched.alignments[:1] if carries else matched.alignments  # the tuned model follows its base
     spaces = matched_spaces(aligned_spec, alignments)
     call = carry_call if carries else reproducing_call
     found = carried_verdict(measured) if carries and measured else verdict(measured)
