@@ -69,7 +69,6 @@ def carry(
 
     job = carry_request({"models": [new_base, base, tuned]} | dict(flags), keep, dry_run)
     with quiet_libraries():
-        from transfuse.base.memory_limit import memory_limit
         from transfuse.cli.jobs.carry import carry_job, plan_job
         from transfuse.report.carried import carry_summary
         from transfuse.report.plan_tables import plan_table
@@ -77,7 +76,7 @@ def carry(
 
         plan = plan_job(job, keep, mode.progress) if dry_run else None
         if plan is None:
-            with memory_limit(job.max_memory, job.max_device_memory, job.torch_device()):
+            with job.memory_limit(job):
                 done = carry_job(job, keep, mode.progress)
     if plan is not None:
         mode.show(asdict(plan), lambda: plan_table(plan))

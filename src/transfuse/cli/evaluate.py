@@ -58,10 +58,9 @@ def evaluate(
     eval_options, limits = split_limits(flags)
     samples = required_data(data)
     with quiet_libraries():
-        from transfuse.base.memory_limit import memory_limit
         from transfuse.cli.jobs.evaluate import eval_job
 
-        with memory_limit(limits.max_memory, limits.max_device_memory, eval_options.torch_device()):
+        with limits.memory_limit(eval_options):
             evaluation = eval_job(models, samples, limit, eval_options, mode.progress)
     if classes and not any(model.classes for model in evaluation.models.values()):
         mode.progress.warn("--classes: shows nothing, because no classes were measured on labels; leave it out")
@@ -96,10 +95,9 @@ def path(
     if plot:
         check_plot(plot)
     with quiet_libraries():
-        from transfuse.base.memory_limit import memory_limit
         from transfuse.cli.jobs.evaluate import path_job, save_plot
 
-        with memory_limit(limits.max_memory, limits.max_device_memory, path_options.torch_device()):
+        with limits.memory_limit(path_options):
             line, samples = path_job(anchor, other, data, limit, points, path_options, mode.progress)
         if plot:
             save_plot({path_options.align: line}, plot)

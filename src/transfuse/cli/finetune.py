@@ -68,11 +68,9 @@ def finetune(
     models = (model, *(teachers or ()))
     target = training_target(models, flags["output"], resume, bool(flags["overwrite"]))
     with quiet_libraries():
-        from transfuse.base.memory_limit import memory_limit
         from transfuse.cli.jobs.finetune import finetune_job
 
-        device = options.torch_device()
-        limit = memory_limit(memory_limits.max_memory, memory_limits.max_device_memory, device)
+        limit = memory_limits.memory_limit(options)
         with said_how_to_continue(target.checkpoints, pattern=f"checkpoint-*/{STATE_FILE}"), limit:
             path, record = finetune_job(models, data, options, target, mode.progress)
     mode.show({"output": str(path)} | record, lambda: training_summary(path, record))

@@ -130,11 +130,10 @@ def fuse(
     job = fuse_request({"models": models} | dict(flags), config)
     work = work_dir(job, resume)
     with quiet_libraries():
-        from transfuse.base.memory_limit import memory_limit
         from transfuse.cli.jobs.fuse import fuse_job
 
         flag = "" if work.persistent else "with --resume "
-        limit = memory_limit(job.max_memory, job.max_device_memory, job.torch_device())
+        limit = job.memory_limit(job)
         with said_how_to_continue(work.folder, flag), limit:
             done = fuse_job(job, work, mode.progress)
     told = {"quality"} if done.report and done.report.measured else ()  # by the report

@@ -65,10 +65,9 @@ def shrink(
         return
     work = work_beside(request.output, resume, "shrink", "choose another output")
     with quiet_libraries():
-        from transfuse.base.memory_limit import memory_limit
         from transfuse.cli.jobs.shrink import shrink_job
 
-        limit = memory_limit(memory.max_memory, memory.max_device_memory, request.options.torch_device())
+        limit = memory.memory_limit(request.options)
         with said_how_to_continue(work.folder), limit:
             done = shrink_job(request, work, mode.progress)
     page = [report_line(done.output / REPORT_PAGE)] if done.report else []

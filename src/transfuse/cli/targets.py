@@ -125,12 +125,10 @@ def training_target(models: Sequence[str], output: str | None, resume: bool, rep
         ConfigError: the output is missing, a name is invalid, or there is no state to resume from.
         OutputError: the output cannot be written, or the folder of the state has files of something else.
     """
-    if not output:
-        raise ConfigError("no output given; say where to write with -o OUT")
-    output = os.path.expanduser(output)
+    output = os.path.expanduser(required_output(output))
     for name in (output, *models):
         check_name(name)
-    overwrite: Overwrite = "replace" if replace else "refuse"
+    overwrite = overwrite_policy(replace)
     target = check_target(Path(output), overwrite, [Path(model) for model in models])
     state = target.with_name(f"{target.name}.checkpoints")
     _check_state_folder(state)
@@ -140,6 +138,18 @@ def training_target(models: Sequence[str], output: str | None, resume: bool, rep
     if not resume and complete:
         raise interrupted_run(state)
     return TrainingTarget(Path(output), overwrite, state, str(complete[-1]) if resume else None)
+
+
+def required_output(output: str | None) -> str:
+    """Return where to write. Raise `ConfigError` if that is not said."""
+    if not output:
+        raise ConfigError("no output given; say where to write with -o OUT")
+    return output
+
+
+def overwrite_policy(replace: bool) -> Overwrite:
+    """Return what becomes of an output that exists."""
+    return "replace" if replace else "refuse"
 
 
 def interrupted_run(state: Path) -> OutputError:

@@ -10,7 +10,7 @@ from typing import Any
 from transfuse.base.counted import counted
 from transfuse.checkpoint.output import Overwrite, check_target
 from transfuse.cli.flags import FlagValues, named_values
-from transfuse.cli.targets import check_maps, check_name, check_paths
+from transfuse.cli.targets import check_maps, check_name, check_paths, overwrite_policy, required_output
 from transfuse.config.finetune_options import FinetuneOptions, check_teacher_options
 from transfuse.config.job import Job
 from transfuse.config.labels import label, refused
@@ -53,8 +53,7 @@ def fuse_request(flags: FlagValues, config: Path | None) -> Job:
     values = file_values | flag_values
     labels = file_labels | flag_labels
     job = _job(values, labels)
-    if not job.output:
-        raise ConfigError("no output given; say where to write with -o OUT")
+    required_output(job.output)
     job.normalized_weights(len(job.models), labels)
     if job.maps is not None:
         check_mapped(job, len(job.models), labels)
@@ -88,8 +87,7 @@ def carry_request(flags: FlagValues, keep: str | None, plans: bool = False) -> J
             check_name(name or "")
         check_paths(job.models)
         return job
-    if not job.output:
-        raise ConfigError("no output given; say where to write with -o OUT")
+    required_output(job.output)
     check_name(keep or "")
     _check_places(job, keep)
     return job
@@ -100,7 +98,7 @@ def _check_places(job: Job, *others: str | Path | None) -> None:
     for name in (*job.all_models(), job.data, job.output, job.cache, job.maps):
         check_name(name or "")
     inputs = [*map(Path, job.all_models()), *_local_paths(job.data, job.spec, *others)]
-    check_target(Path(str(job.output)), overwrite_policy(job), inputs)
+    check_target(Path(str(job.output)), overwrite_policy(job.overwrite), inputs)
     if job.maps is not None:
         check_maps(Path(job.maps), Path(str(job.output)))
     check_paths(job.all_models())
@@ -156,11 +154,6 @@ def _local_paths(*names: str | Path | None) -> list[Path]:
     """Return the names that are paths on this machine; others are names on the Hub."""
     paths = [Path(name).expanduser() for name in names if name]
     return [path for path in paths if os.path.lexists(path)]
-
-
-def overwrite_policy(job: Job) -> Overwrite:
-    """Return whether to replace an output that exists."""
-    return "replace" if job.overwrite else "refuse"
 
 
 def options(flags: FlagValues) -> Options:
@@ -246,15 +239,15 @@ def shrink_request(model: str, flags: FlagValues, data: str | None, plans: bool)
     output = "" if plans else os.path.expanduser(flags["output"] or "")
     for name in (model, data, output, options.like):
         check_name(name or "")
-    overwrite: Overwrite = "replace" if flags["overwrite"] else "refuse"
+    overwrite = overwrite_policy(bool(flags["overwrite"]))
     if not plans:
         if data is None:
             raise ConfigError(
                 "--data: shrinking needs samples to measure what matters; give --data DATA (for a causal language"
                 " model, --data generated will do)"
             )
-        if not output:
-            raise ConfigError("no output given; say where to write with -o OUT")
-        check_target(Path(output), overwrite, [Path(model), *_local_paths(data, options.spec, options.like)])
+        check_target(
+            Path(required_output(output)), overwrite, [Path(model), *_local_paths(data, options.spec, options.like)]
+        )
     check_paths([model, *([options.like] if options.like else [])])
     return ShrinkRequest(model, options, data or "", Path(output), overwrite, bool(flags["report"]))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, Literal
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -53,6 +54,10 @@ class Settings(DataOptions):
             labels: how a message names each option.
         """
 
+    def shared(self) -> dict[str, Any]:
+        """Return those of the options that were given and that every command has."""
+        return self.model_dump(include=set(Settings.model_fields), exclude_unset=True)
+
     def pickle_policy(self) -> Literal["refuse", "allow"]:
         """Return whether pickled weights may be read."""
         return "allow" if self.allow_pickle else "refuse"
@@ -97,6 +102,12 @@ class MemoryLimits(BaseModel):
 
     def check(self, labels: Labels) -> None:
         """Accept any two limits."""
+
+    def memory_limit(self, settings: Settings) -> AbstractContextManager[None]:
+        """Limit the memory of the process, and of the device in `settings`, within the context."""
+        from transfuse.base.memory_limit import memory_limit
+
+        return memory_limit(self.max_memory, self.max_device_memory, settings.torch_device())
 
 
 def memory_bytes(limit: int | str | None) -> int | None:

@@ -14,7 +14,7 @@ from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
 from transfuse.cli.jobs.quality import measured_quality
 from transfuse.cli.jobs.report import DEFAULT_LIMIT, samples_to_measure
 from transfuse.cli.jobs.report_files import after_writing
-from transfuse.cli.validation import overwrite_policy
+from transfuse.cli.targets import overwrite_policy
 from transfuse.config.job import Job
 from transfuse.data.generation import calibration_samples
 from transfuse.fusion.carry import carried, match_for_carry
@@ -65,7 +65,7 @@ def carry_job(job: Job, keep: str | None, progress: Progress) -> Fused:
         facts: dict[str, Any] = {"data": job.data, "keep": keep, "output": str(output)}
         facts |= {"seconds": round(time.perf_counter() - start, 2), "peak_bytes": peak_bytes()}
         fusion = replace(fusion, record=fusion.record | facts)
-        fusion.save(output, overwrite_policy(job))
+        fusion.save(output, overwrite_policy(job.overwrite))
         fusion = with_adapter_record(fusion, output)
         if maps is not None:
             with after_writing(output, "maps"):

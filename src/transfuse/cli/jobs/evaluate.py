@@ -11,7 +11,6 @@ from transfuse.checkpoint.load import load_empty
 from transfuse.checkpoint.output import atomic_file
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible, load_for_measurement
 from transfuse.config.options import Options
-from transfuse.config.settings import Settings
 from transfuse.data.samples import Samples
 from transfuse.evaluation.comparison import Evaluation
 from transfuse.evaluation.evaluate import LossPath, evaluate, measure_path
@@ -31,8 +30,7 @@ def eval_job(models: Sequence[str], data: str, limit: int | None, options: Optio
     """
     options.torch_device()
     check_checkpoints(models, options, lambda config, architecture: None)  # any class can be measured
-    shared = options.model_dump(include=set(Settings.model_fields), exclude_unset=True)
-    return evaluate_models(models, data, limit, progress=progress, **shared)
+    return evaluate_models(models, data, limit, progress=progress, **options.shared())
 
 
 def path_job(

@@ -21,8 +21,7 @@ from transfuse.cli.jobs.quality import Quality, measured_quality, quick_measurem
 from transfuse.cli.jobs.report import DEFAULT_LIMIT, Report, build_report, samples_to_measure
 from transfuse.cli.jobs.report_files import after_writing, update_card, write_report
 from transfuse.cli.jobs.work import working_in
-from transfuse.cli.targets import WorkDir
-from transfuse.cli.validation import overwrite_policy
+from transfuse.cli.targets import WorkDir, overwrite_policy
 from transfuse.config.job import Job
 from transfuse.data.generation import calibration_samples
 from transfuse.errors import InterruptedRunError, TransfuseError
@@ -89,7 +88,7 @@ def fuse_job(job: Job, work: WorkDir, progress: Progress) -> Fused:
         fusion = replace(fusion, record=fusion.record | {"data": job.data, "output": str(output)} | costs)
         report, address = None, None
         if process_group().first:
-            fusion.save(output, overwrite_policy(job))
+            fusion.save(output, overwrite_policy(job.overwrite))
             written()
             fusion = with_adapter_record(fusion, output)
             if maps is not None:

@@ -79,13 +79,12 @@ def training_quality(
     Returns:
         A sentence, and the metrics of both models; if nothing was measured, the reason and the command that measures.
     """
-    shared = options.model_dump(include=set(Settings.model_fields), exclude_unset=True)
 
     def not_measured(reason: str) -> Quality:
         return {"verdict": unmeasured([output, model], data, options, reason), "models": {}}
 
     try:
-        found = evaluate_models([output, model], data, QUICK_LIMIT, progress=progress, **shared)
+        found = evaluate_models([output, model], data, QUICK_LIMIT, progress=progress, **options.shared())
     except (TransfuseError, MemoryError, RuntimeError) as error:
         return not_measured(why_unmeasured(error))
     if found.compared is not None:

@@ -19,8 +19,7 @@ from transfuse.cli.jobs.report_files import after_writing, report_texts, update_
 from transfuse.cli.jobs.work import working_in
 from transfuse.cli.targets import WorkDir
 from transfuse.cli.validation import ShrinkRequest
-from transfuse.config.data_options import DataOptions, is_generated
-from transfuse.config.settings import Settings
+from transfuse.config.data_options import is_generated
 from transfuse.data.generation import calibration_samples
 from transfuse.errors import TransfuseError
 from transfuse.evaluation.comparison import Evaluation
@@ -117,16 +116,13 @@ def _with_measurements(
 
 def _evaluated(request: ShrinkRequest, shrunk: Shrunk, progress: Progress) -> tuple[Evaluation, Measurement] | str:
     """Measure the large and the small model on the data, or return which command measures them."""
-    reading = {name: getattr(request.options, name) for name in DataOptions.model_fields}
-    settings = {name: getattr(request.options, name) for name in ("batch_size", "seed", "device", "allow_pickle")}
-    given = {name: value for name, value in (reading | settings).items() if name in Settings.model_fields}
     data = shrunk.data if is_generated(request.data) else request.data
     models = [str(request.output), request.model]
     limit = DEFAULT_LIMIT if request.report else QUICK_LIMIT
     if shrunk.record.get("streamed"):
         return unmeasured(models, request.data, request.options, "the models do not fit into memory together")
     try:
-        found = evaluate_models(models, data, limit, progress=progress, **given)
+        found = evaluate_models(models, data, limit, progress=progress, **request.options.shared())
         return found, shrunk_measurement(found, shrunk.data.split)
     except (TransfuseError, MemoryError, RuntimeError) as error:
         return unmeasured(models, request.data, request.options, why_unmeasured(error))
