@@ -1,24 +1,14 @@
 """Define `transfuse landscape`, which measures the plane through three models."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
 from typer import Argument, Option
 
-from transfuse.base.printable import printable
 from transfuse.base.progress import quiet_libraries
-from transfuse.base.shown_number import shown_number
 from transfuse.cli.flags import READING, FlagValues, Limit, Plot, takes_options
 from transfuse.cli.help_texts import LANDSCAPE
 from transfuse.cli.output import OutputMode
 from transfuse.config.job import Job
-from transfuse.errors import DataError
-
-if TYPE_CHECKING:
-    from transfuse.evaluation.landscape import Landscape
-
 
 EXAMPLES = """
 transfuse landscape A B OUT --data D --plot plane.svg  # the parents and their fusion in one plane
@@ -70,53 +60,16 @@ def landscape(
     """Measure loss or accuracy on the plane through three models."""
     from transfuse.cli.targets import check_plot
     from transfuse.cli.validation import landscape_options
+    from transfuse.report.evaluation_tables import landscape_table
 
-    align_options = landscape_options(flags, metric)
+    chosen = landscape_options(flags, metric)
     if plot:
         check_plot(plot)
-    models = (first, second, third)
     with quiet_libraries():
-        from transfuse.cli.jobs.inspection import load_for_measurement
-        from transfuse.evaluation.landscape import measure_landscape
+        from transfuse.cli.jobs.evaluate import landscape_job, save_landscape
 
-        loaded = load_for_measurement(models, data, limit, align_options, mode.progress)
-        samples = loaded.samples
-        if samples.task.kind not in ("classes", "tokens") or not samples.labeled:
-            raise DataError(f"{data}: landscape needs a classifier and labels, or a language model and texts")
-        measured = measure_landscape(
-            models,
-            loaded.networks,
-            loaded.batches,
-            points,
-            margin,
-            align_options,
-            loaded.context,
-            mode.progress,
-            loaded.borrowed,
-        )
+        measured, samples = landscape_job((first, second, third), data, limit, points, margin, chosen, mode.progress)
         if plot:
-            from transfuse.checkpoint.output import atomic_file
-            from transfuse.report.contours import save_landscape_plot
-
-            with atomic_file(plot) as partial:
-                save_landscape_plot(measured, metric, partial)
-    rows = samples.samples
-    mode.show(measured.as_dict() | {"data": rows.source, "split": rows.split}, lambda: _table(measured, rows.name))
-
-
-def _table(measured: "Landscape", source: str) -> Group:
-    """Return a table with one row per model, and below it the grid point with the lowest loss and the samples."""
-    from transfuse.report.tables import model_column, number_column
-
-    (x, y), lowest = measured.lowest()
-    shares = ", ".join(f"{share:.2f}" for share in measured.plane.shares(x, y))
-    size = f"{len(measured.x)} x {len(measured.y)}"
-    place = f"at ({x:.1f}, {y:.1f}), with weights {shares} of A, B and C"
-    columns = (number_column(name) for name in ("x", "y", "accuracy", "loss"))
-    table = Table(model_column(), "alignment to A", *columns)
-    for model in measured.models:
-        position = [f"{value:.1f}" for value in model.position]
-        metrics = [shown_number(model.metrics.accuracy, ".2%"), shown_number(model.metrics.loss, ".4f")]
-        table.add_row(Text(printable(model.path)), model.alignment, *position, *metrics)
-    best = f"lowest loss of {size} points: {shown_number(lowest.loss, '.4f')} {place}"
-    return Group(table, f"{best}\nmeasured on {printable(source)}")
+            save_landscape(measured, metric, plot)
+    document = measured.as_dict() | {"data": samples.source, "split": samples.split}
+    mode.show(document, lambda: landscape_table(measured, samples.name))

@@ -18,6 +18,7 @@ from transfuse.evaluation.measures import MEASURES, has_confidence, loss_unit, u
 if TYPE_CHECKING:
     from transfuse.evaluation.comparison import Evaluation
     from transfuse.evaluation.evaluate import LossPath
+    from transfuse.evaluation.landscape import Landscape
     from transfuse.evaluation.metrics import ClassReport
     from transfuse.evaluation.statistics import Interval
     from transfuse.fusion.compare import Comparison
@@ -139,6 +140,22 @@ def path_table(line: LossPath, source: str) -> Group:
         table.add_row(f"{position:.2f}", *cells)
     barrier = f"barrier {shown_number(line.barrier, '.4f')}{loss_unit(measures)}"
     return Group(table, f"{barrier}\nmeasured on {printable(source)}")
+
+
+def landscape_table(measured: Landscape, source: str) -> Group:
+    """Return a table with one row per model, and below it the grid point with the lowest loss and the samples."""
+    (x, y), lowest = measured.lowest()
+    shares = ", ".join(f"{share:.2f}" for share in measured.plane.shares(x, y))
+    size = f"{len(measured.x)} x {len(measured.y)}"
+    place = f"at ({x:.1f}, {y:.1f}), with weights {shares} of A, B and C"
+    columns = (number_column(name) for name in ("x", "y", "accuracy", "loss"))
+    table = Table(model_column(), "alignment to A", *columns)
+    for model in measured.models:
+        position = [f"{value:.1f}" for value in model.position]
+        metrics = [shown_number(model.metrics.accuracy, ".2%"), shown_number(model.metrics.loss, ".4f")]
+        table.add_row(Text(printable(model.path)), model.alignment, *position, *metrics)
+    best = f"lowest loss of {size} points: {shown_number(lowest.loss, '.4f')} {place}"
+    return Group(table, f"{best}\nmeasured on {printable(source)}")
 
 
 def comparison_table(comparison: Comparison) -> Table:

@@ -1,4 +1,4 @@
-"""Run `transfuse eval` and `transfuse path`."""
+"""Run `transfuse eval`, `transfuse path` and `transfuse landscape`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,8 +12,10 @@ from transfuse.checkpoint.output import atomic_file
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible, load_for_measurement
 from transfuse.config.options import Options
 from transfuse.data.samples import Samples
+from transfuse.errors import DataError
 from transfuse.evaluation.comparison import Evaluation
 from transfuse.evaluation.evaluate import LossPath, evaluate, measure_path
+from transfuse.evaluation.landscape import Landscape, measure_landscape
 from transfuse.evaluation.metrics import known_measures
 from transfuse.evaluation.models import evaluate_models
 from transfuse.evaluation.references import parents_in_one_basis
@@ -71,6 +73,42 @@ def path_job(
         predictor.predict,
     )
     return replace(line, measures=known_measures(predictor.measures, line.points)), samples.samples
+
+
+def landscape_job(
+    models: Sequence[str],
+    data: str,
+    limit: int | None,
+    points: int,
+    margin: float,
+    options: Options,
+    progress: Progress,
+) -> tuple[Landscape, Samples]:
+    """Measure the plane through three models, and return it with the samples that it was measured on.
+
+    Args:
+        limit: the number of samples to measure on; None: all.
+        points: the number of grid points per side.
+        margin: how far the grid reaches beyond the models, as a fraction of its longer side.
+
+    Raises:
+        TransfuseError: a model cannot be read, aligned or measured.
+    """
+    loaded = load_for_measurement(models, data, limit, options, progress)
+    samples = loaded.samples
+    if samples.task.kind not in ("classes", "tokens") or not samples.labeled:
+        raise DataError(f"{data}: landscape needs a classifier and labels, or a language model and texts")
+    networks, batches, borrowed = loaded.networks, loaded.batches, loaded.borrowed
+    measured = measure_landscape(models, networks, batches, points, margin, options, loaded.context, progress, borrowed)
+    return measured, samples.samples
+
+
+def save_landscape(found: Landscape, metric: str, target: Path) -> None:
+    """Write the plot of a plane, complete or not at all. Raise `OutputError` if it cannot be written."""
+    from transfuse.report.contours import save_landscape_plot
+
+    with atomic_file(target) as partial:
+        save_landscape_plot(found, metric, partial)
 
 
 def save_plot(paths: Mapping[str, LossPath], target: Path) -> None:
