@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 from cli_inputs import Run, World, by_path, one_line, vit
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import ViTForImageClassification
 
@@ -108,6 +108,25 @@ def test_json_of_fuse_is_one_strict_document(more: list[str], world: World, run:
     written = strict((out / "transfuse.json").read_text())
     assert document["quality"]["verdict"]
     assert {name: value for name, value in document.items() if name != "quality"} == written
+
+
+@pytest.mark.parametrize("command", ["fuse", "carry", "finetune", "shrink"])
+def test_all_commands_that_make_a_model_tell_its_quality_in_one_schema(command: str, world: World, run: Run) -> None:
+    tuned = shutil.copytree(world.a, world.here / "tuned")
+    save_file({name: 1.1 * values for name, values in weights(world.a).items()}, tuned / "model.safetensors")
+    given: dict[str, tuple[object, ...]] = {
+        "fuse": (world.a, world.b, "--merge", "mean"),
+        "carry": (world.a, tuned, world.b, "--effort", "quick"),
+        "finetune": (world.a, "--epochs", 1),
+        "shrink": (world.a, "--layers", 1, "--effort", "quick"),
+    }
+    ran = run(command, *given[command], "--data", world.images, "-o", world.here / "out", "--json")
+    assert ran.status == 0, ran
+    quality = json.loads(ran.out)["quality"]
+    assert quality.keys() == {"verdict", "models"}
+    assert len(quality["models"]) >= 2
+    for metrics in quality["models"].values():
+        assert metrics.keys() == {"accuracy", "loss", "samples", "calibration_error"}
 
 
 def test_options_reach_the_fusion(world: World, run: Run) -> None:

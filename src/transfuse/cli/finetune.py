@@ -72,5 +72,5 @@ def finetune(
 
         limit = memory_limits.memory_limit(options)
         with said_how_to_continue(target.checkpoints, pattern=f"checkpoint-*/{STATE_FILE}"), limit:
-            path, record = finetune_job(models, data, options, target, mode.progress)
-    mode.show({"output": str(path)} | record, lambda: training_summary(path, record))
+            done = finetune_job(models, data, options, target, mode.progress)
+    mode.show(done.as_dict(), lambda: training_summary(done.output, done.record))

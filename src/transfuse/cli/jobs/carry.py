@@ -9,11 +9,12 @@ from transfuse.base.memory_limit import planned_limit
 from transfuse.base.progress import Progress
 from transfuse.base.timing import peak_bytes
 from transfuse.checkpoint.locked_output import locked_output
-from transfuse.cli.jobs.fuse import Fused, measure_fused, with_adapter_record, with_report
+from transfuse.cli.jobs.fuse import measure_fused, with_adapter_record, with_report
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
 from transfuse.cli.jobs.quality import measured_quality
 from transfuse.cli.jobs.report import DEFAULT_LIMIT, samples_to_measure
 from transfuse.cli.jobs.report_files import after_writing
+from transfuse.cli.jobs.written import Written
 from transfuse.cli.targets import overwrite_policy
 from transfuse.config.job import Job
 from transfuse.data.generation import calibration_samples
@@ -39,7 +40,7 @@ def plan_job(job: Job, keep: str | None, progress: Progress) -> FusionPlan:
         return carry_plan(base, tuned, new_base, data, kept, job.max_memory, progress, **job.options())
 
 
-def carry_job(job: Job, keep: str | None, progress: Progress) -> Fused:
+def carry_job(job: Job, keep: str | None, progress: Progress) -> Written:
     """Carry a fine-tune to another base, and save the result.
 
     Args:
@@ -75,4 +76,4 @@ def carry_job(job: Job, keep: str | None, progress: Progress) -> Fused:
             found = measured_quality(report.measured, carried_verdict)
         else:
             found = measure_fused(job, matched, fusion, output, progress, carried_verdict)
-    return Fused(output, fusion.record | {"quality": found}, report)
+    return Written(output, fusion.record | {"quality": found}, report)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from transfuse.base.budget import FLOAT_BYTES, check_free_memory
 from transfuse.base.folders import remove_empty
@@ -19,6 +18,7 @@ from transfuse.checkpoint.owned import RUN_STATE
 from transfuse.cli.jobs.inspection import check_checkpoints
 from transfuse.cli.jobs.quality import training_quality
 from transfuse.cli.jobs.report_files import after_writing
+from transfuse.cli.jobs.written import Written
 from transfuse.cli.targets import TrainingTarget, interrupted_run
 from transfuse.config.finetune_options import FinetuneOptions
 from transfuse.data.measured_tasks import check_trainable
@@ -31,13 +31,10 @@ TRAINING_COPIES = 5  # numbers per trained weight: the loaded weight, its gradie
 
 def finetune_job(
     models: Sequence[str], data: str, options: FinetuneOptions, target: TrainingTarget, progress: Progress
-) -> tuple[Path, dict[str, Any]]:
+) -> Written:
     """Fine-tune the first of `models`, with the others as teachers, and save the result.
 
     The training state is removed after the model is written.
-
-    Returns:
-        The output folder and its record, with `quality`: how good the model is, before and after.
 
     Raises:
         TransfuseError: an input cannot be used, memory does not suffice, or the output cannot be written.
@@ -48,7 +45,7 @@ def finetune_job(
 
 def _finetune_job(
     models: Sequence[str], data: str, options: FinetuneOptions, target: TrainingTarget, progress: Progress
-) -> tuple[Path, dict[str, Any]]:
+) -> Written:
     """Do the work of `finetune_job` while the output is locked."""
     start = time.perf_counter()
     inputs = [*models, *(path for path in (data, options.spec) if path and Path(path).expanduser().exists())]
@@ -80,7 +77,7 @@ def _finetune_job(
         with after_writing(target.output, "measurements"):
             quality = training_quality(str(target.output), model, data, samples.split, options, progress)
         record |= {"quality": quality}
-    return target.output, record
+    return Written(target.output, record)
 
 
 def _remove_state(state: Path) -> None:

@@ -3,7 +3,7 @@
 import shlex
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,14 @@ from transfuse.base.progress import Progress, silent
 from transfuse.base.timing import peak_bytes
 from transfuse.base.unique_json import read_json
 from transfuse.checkpoint.companions import RECORD
-from transfuse.checkpoint.owned import REPORT_PAGE
 from transfuse.checkpoint.push import push_folder
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
-from transfuse.cli.jobs.quality import Quality, measured_quality, quick_measurement
+from transfuse.cli.jobs.quality import measured_quality, quick_measurement
 from transfuse.cli.jobs.report import DEFAULT_LIMIT, Report, build_report, samples_to_measure
 from transfuse.cli.jobs.report_files import after_writing, update_card, write_report
 from transfuse.cli.jobs.work import working_in
+from transfuse.cli.jobs.written import Written
 from transfuse.cli.targets import WorkDir, overwrite_policy
 from transfuse.config.job import Job
 from transfuse.data.generation import calibration_samples
@@ -41,29 +41,7 @@ from transfuse.report.facts import Measurement
 from transfuse.report.verdict import verdict
 
 
-@dataclass(frozen=True)
-class Fused:
-    """Hold what a job has written.
-
-    Attributes:
-        output: the folder of the fused model.
-        record: the content of its `transfuse.json`.
-        report: its report, if one was asked for.
-        address: the address of the repository on the Hub, if the model was written there.
-    """
-
-    output: Path
-    record: dict[str, Any]
-    report: Report | None = None
-    address: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the result as values that JSON can represent."""
-        report = {"report": str(self.output / REPORT_PAGE), "verdict": self.report.verdict} if self.report else {}
-        return {"output": str(self.output)} | self.record | report | ({"hub": self.address} if self.address else {})
-
-
-def fuse_job(job: Job, work: WorkDir, progress: Progress) -> Fused:
+def fuse_job(job: Job, work: WorkDir, progress: Progress) -> Written:
     """Fuse the models of a job and save the result, with a report and on the Hub if the job says so.
 
     Raises:
@@ -102,7 +80,7 @@ def fuse_job(job: Job, work: WorkDir, progress: Progress) -> Fused:
             if job.push_to_hub is not None:
                 address = _push(job, output)
         process_group().barrier()
-        return Fused(output, fusion.record, report, address)
+        return Written(output, fusion.record, report, address)
 
 
 def with_report(
@@ -131,7 +109,7 @@ def measure_fused(
     output: Path,
     progress: Progress,
     verdict: Callable[[Measurement], str] = verdict,
-) -> Quality:
+) -> dict[str, Any]:
     """Measure the fused model on a few samples, and write the measurements into its card.
 
     The output is kept even if that fails.

@@ -27,10 +27,8 @@ from transfuse.report.verdict import verdict
 
 QUICK_LIMIT = 200  # samples that every fusion with data is measured on
 
-Quality = dict[str, Any]
 
-
-def quick_measurement(job: Job, matched: Matched, fusion: Fusion, progress: Progress) -> Measurement | Quality:
+def quick_measurement(job: Job, matched: Matched, fusion: Fusion, progress: Progress) -> Measurement | dict[str, Any]:
     """Measure the parents and the fused model on a few samples of the fusion's data.
 
     Returns:
@@ -59,9 +57,18 @@ def quick_measurement(job: Job, matched: Matched, fusion: Fusion, progress: Prog
         return _unmeasured_job(job, why_unmeasured(error), job.data)
 
 
-def measured_quality(measured: Measurement, verdict: Callable[[Measurement], str] = verdict) -> Quality:
-    """Return the verdict on a fused model, the samples, and the metrics of each model."""
-    shared = ", the samples that were also used to make it" if measured.calibrated else ""
+def measured_quality(
+    measured: Measurement,
+    verdict: Callable[[Measurement], str] = verdict,
+    calibrated: str = "the samples that were also used to make it",
+) -> dict[str, Any]:
+    """Return the verdict on a model with the samples, and the metrics of each model by its name.
+
+    Args:
+        verdict: says how good the model is.
+        calibrated: what the samples are called if the model was made with them.
+    """
+    shared = f", {calibrated}" if measured.calibrated else ""
     return {
         "verdict": f"{verdict(measured)} Measured on {measured.amount} of {measured.samples_name}{shared}.",
         "models": {row.name: metrics_dict(row.metrics, measured.table_measures) for row in measured.rows},
@@ -70,7 +77,7 @@ def measured_quality(measured: Measurement, verdict: Callable[[Measurement], str
 
 def training_quality(
     output: str, model: str, data: str, trained_split: str | None, options: Settings, progress: Progress
-) -> Quality:
+) -> dict[str, Any]:
     """Measure a fine-tuned model beside the model that it was, on a few samples of the training's data.
 
     Args:
@@ -80,7 +87,7 @@ def training_quality(
         A sentence, and the metrics of both models; if nothing was measured, the reason and the command that measures.
     """
 
-    def not_measured(reason: str) -> Quality:
+    def not_measured(reason: str) -> dict[str, Any]:
         return {"verdict": unmeasured([output, model], data, options, reason), "models": {}}
 
     try:
@@ -124,6 +131,6 @@ def unmeasured(models: Sequence[str], data: str | None, options: Settings, reaso
     return f"Not measured: {reason.rstrip('.')}. Measure it with: {command}"
 
 
-def _unmeasured_job(job: Job, reason: str, data: str | None) -> Quality:
+def _unmeasured_job(job: Job, reason: str, data: str | None) -> dict[str, Any]:
     names = [str(Path(str(job.output))), *job.models]
     return {"verdict": unmeasured(names, data, job, reason), "models": {}}

@@ -11,18 +11,17 @@ from transfuse.base.timing import peak_bytes
 from transfuse.checkpoint.command import shrink_call
 from transfuse.checkpoint.load import load_empty
 from transfuse.checkpoint.output import check_target
-from transfuse.cli.jobs.fuse import Fused
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
-from transfuse.cli.jobs.quality import QUICK_LIMIT, Quality, unmeasured, why_unmeasured
+from transfuse.cli.jobs.quality import QUICK_LIMIT, measured_quality, unmeasured, why_unmeasured
 from transfuse.cli.jobs.report import DEFAULT_LIMIT, Report
 from transfuse.cli.jobs.report_files import after_writing, report_texts, update_card, write_report
 from transfuse.cli.jobs.work import working_in
+from transfuse.cli.jobs.written import Written
 from transfuse.cli.targets import WorkDir
 from transfuse.cli.validation import ShrinkRequest
 from transfuse.config.data_options import is_generated
 from transfuse.data.generation import calibration_samples
 from transfuse.errors import TransfuseError
-from transfuse.evaluation.comparison import Evaluation
 from transfuse.evaluation.models import evaluate_models
 from transfuse.report.facts import Facts, Measurement
 from transfuse.report.shrunk import shrunk_measurement, shrunk_verdict
@@ -60,7 +59,7 @@ def plan_job(request: ShrinkRequest, max_memory: int | None, progress: Progress)
     }
 
 
-def shrink_job(request: ShrinkRequest, work: WorkDir, progress: Progress) -> Fused:
+def shrink_job(request: ShrinkRequest, work: WorkDir, progress: Progress) -> Written:
     """Make a model smaller, save it, and measure it beside the large one.
 
     Raises:
@@ -82,12 +81,12 @@ def shrink_job(request: ShrinkRequest, work: WorkDir, progress: Progress) -> Fus
         with after_writing(output, "report" if request.report else "measurements"):
             found = _evaluated(request, shrunk, progress)
             quality, report = _with_measurements(request, shrunk.record, found, progress)
-        return Fused(output, shrunk.record | {"quality": quality}, report)
+        return Written(output, shrunk.record | {"quality": quality}, report)
 
 
 def _with_measurements(
-    request: ShrinkRequest, record: Mapping[str, Any], found: tuple[Evaluation, Measurement] | str, progress: Progress
-) -> tuple[Quality, Report | None]:
+    request: ShrinkRequest, record: Mapping[str, Any], found: Measurement | str, progress: Progress
+) -> tuple[dict[str, Any], Report | None]:
     """Write the measurements into the model card, and the report if one was asked for.
 
     Args:
@@ -96,14 +95,11 @@ def _with_measurements(
     output = request.output
     if isinstance(found, str):
         measured, verdict = None, found
-        quality: Quality = {"verdict": found, "models": []}
+        quality: dict[str, Any] = {"verdict": found, "models": {}}
     else:
-        evaluation, measured = found
-        verdict = shrunk_verdict(measured)
+        measured, verdict = found, shrunk_verdict(found)
         own = "texts" if is_generated(request.data) else "data"
-        shared = f", the {own} that it was fitted to" if measured.calibrated else ""
-        where = f"Measured on {measured.amount} of {measured.samples_name}{shared}."
-        quality = {"verdict": f"{verdict} {where}", "models": evaluation.records()}
+        quality = measured_quality(found, shrunk_verdict, f"the {own} that it was fitted to")
     update_card(output, record, verdict, measured, progress)
     if not request.report:
         return quality, None
@@ -114,7 +110,7 @@ def _with_measurements(
     return quality, report
 
 
-def _evaluated(request: ShrinkRequest, shrunk: Shrunk, progress: Progress) -> tuple[Evaluation, Measurement] | str:
+def _evaluated(request: ShrinkRequest, shrunk: Shrunk, progress: Progress) -> Measurement | str:
     """Measure the large and the small model on the data, or return which command measures them."""
     data = shrunk.data if is_generated(request.data) else request.data
     models = [str(request.output), request.model]
@@ -123,6 +119,6 @@ def _evaluated(request: ShrinkRequest, shrunk: Shrunk, progress: Progress) -> tu
         return unmeasured(models, request.data, request.options, "the models do not fit into memory together")
     try:
         found = evaluate_models(models, data, limit, progress=progress, **request.options.shared())
-        return found, shrunk_measurement(found, shrunk.data.split)
+        return shrunk_measurement(found, shrunk.data.split)
     except (TransfuseError, MemoryError, RuntimeError) as error:
         return unmeasured(models, request.data, request.options, why_unmeasured(error))
