@@ -1,14 +1,18 @@
 """What identifies an input model in a record: its path, the name of its class, hashes, and its card."""
 
 import json
+import platform
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from transfuse.base.hashing import digest
+from transfuse.checkpoint.copied_files import model_files
 from transfuse.checkpoint.files import file_hashes
+from transfuse.checkpoint.leftovers import file_record
 from transfuse.checkpoint.load import adapter_base, local_directory, unmerged_directory
 from transfuse.checkpoint.parent_card import LICENSE, card_fields
 
@@ -35,8 +39,25 @@ class Origin:
     card: dict[str, str | list[str]] = field(default_factory=dict, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the entry of this model in the record."""
+        """Return what identifies this model, as values that JSON can represent."""
         return {"path": self.path, "architecture": self.architecture, "sha256": self.sha256}
+
+    def entry(self) -> dict[str, Any]:
+        """Return the entry of this model in the record, with what its card states."""
+        return self.as_dict() | ({"card": self.card} if self.card else {})
+
+
+def run_facts(source: str | Path | PreTrainedModel | None) -> dict[str, Any]:
+    """Return what every record tells of a run: its directory, the versions, and the files that are copied or left out.
+
+    Args:
+        source: the model whose files are copied; of a model in memory, or None, there are none.
+    """
+    return {
+        "directory": str(Path.cwd()),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        **file_record(model_files(None if isinstance(source, PreTrainedModel) else source)),
+    }
 
 
 def resolved(path: str, directory: str) -> str:

@@ -1,12 +1,10 @@
 """Fine-tune a model with transformers' Trainer on labels, on the outputs of teachers, or on both."""
 
 import copy
-import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,11 +17,9 @@ from transfuse.base.lock import folder_lock
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.rank import is_first_process
 from transfuse.base.torch_settings import kept_random_states, own_torch_settings
-from transfuse.checkpoint.copied_files import model_files
 from transfuse.checkpoint.finite import check_finite
-from transfuse.checkpoint.leftovers import file_record
 from transfuse.checkpoint.load import Model, load_model
-from transfuse.checkpoint.origin import PACKAGES, origin
+from transfuse.checkpoint.origin import origin, run_facts
 from transfuse.checkpoint.sentences import check_sentence_modules
 from transfuse.config.finetune_options import FinetuneOptions
 from transfuse.data.blocks import in_blocks
@@ -139,14 +135,11 @@ def finetune(
         except NotFiniteError as error:
             rate = f"learning_rate: with {chosen.learning_rate:g}, weights became NaN or infinite"
             raise DivergedError(f"{rate}; give a lower rate") from error
-    card = {"card": origins[0].card} if origins[0].card else {}
     record = description | {
-        "finetuned": description["finetuned"] | card,
-        "directory": str(Path.cwd()),
+        "finetuned": origins[0].entry(),
         "steps": state.global_step,
         "losses": [(entry["step"], entry["loss"]) for entry in state.log_history if "loss" in entry],
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-        **file_record(model_files(None if isinstance(model, PreTrainedModel) else model)),
+        **run_facts(model),
     }
     return Finetuned(trained, record, processor, tuple(entry.folder for entry in origins if entry.folder))
 

@@ -1,18 +1,13 @@
 """Build the content of `transfuse.json`: inputs with hashes, options, versions, and diagnostics of every space."""
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from transfuse.base.batch import batch_size
 from transfuse.base.hashing import samples_digest
-from transfuse.checkpoint.copied_files import model_files
-from transfuse.checkpoint.leftovers import file_record
 from transfuse.checkpoint.memory_inputs import matched_on_samples
-from transfuse.checkpoint.origin import PACKAGES
+from transfuse.checkpoint.origin import run_facts
 from transfuse.data.load import data_name
 from transfuse.fusion.matched import Matched
 from transfuse.fusion.vocabulary import Rows
@@ -45,20 +40,14 @@ def fusion_record(matched: Matched, method: str, merged: Mapping[str, Any]) -> d
 def _inputs_and_maps(matched: Matched) -> dict[str, Any]:
     """Return what is recorded of every fusion: the models, the options, the samples, the versions, and the maps."""
     origins, options, context, data = matched.inputs.origins, matched.options, matched.context, matched.data
-    anchor = origins[0].path
     return {
-        "models": [
-            model.as_dict() | {"weight": weight} | ({"card": model.card} if model.card else {})
-            for model, weight in zip(origins, matched.weights, strict=True)
-        ],
-        "directory": str(Path.cwd()),
+        "models": [model.entry() | {"weight": weight} for model, weight in zip(origins, matched.weights, strict=True)],
         "options": options.model_dump(mode="json"),
         "match_on": context.match_on,
         "merge": None,
         "data": data_name(data),
         "calibration_samples": sum(map(batch_size, context.batches)),
         **({"calibration_split": matched.split} if matched.split and context.batches else {}),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "alignments": [
             {
                 "model": index + 1,
@@ -68,7 +57,7 @@ def _inputs_and_maps(matched: Matched) -> dict[str, Any]:
             }
             for index, alignment in enumerate(matched.alignments)
         ],
-        **file_record(model_files(None if anchor is None else anchor)),
+        **run_facts(origins[0].path),
     }
 
 

@@ -1,6 +1,5 @@
 """Make a model smaller: fewer blocks, heads, hidden units and experts, and a narrower residual stream."""
 
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -19,12 +18,10 @@ from transfuse.base.memory_limit import planned_limit
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.base.torch_settings import own_torch_settings
-from transfuse.checkpoint.copied_files import model_files
 from transfuse.checkpoint.finite import check_finite, check_range
 from transfuse.checkpoint.given_models import check_given, wrapper_advice
-from transfuse.checkpoint.leftovers import file_record
 from transfuse.checkpoint.load import NO_MODEL, Model, load_empty, load_model, model_name
-from transfuse.checkpoint.origin import PACKAGES, Origin, origin
+from transfuse.checkpoint.origin import Origin, origin, run_facts
 from transfuse.checkpoint.spill import TensorSpill
 from transfuse.checkpoint.ties import check_ties
 from transfuse.config.data_options import GENERATED, is_generated
@@ -132,8 +129,7 @@ def _shrunk(
     check_range(small.state_dict(), dtype)
     small = stored_as(dtype, small.to("cpu")) if spill is None else with_precision(small, dtype, spill)
     record = {
-        "shrunk": source.as_dict() | ({"card": source.card} if source.card else {}),
-        "directory": str(Path.cwd()),
+        "shrunk": source.entry(),
         "options": chosen.model_dump(mode="json"),
         **plan(empty, sizes),
         **({"tried_sizes": tried} if tried else {}),
@@ -143,8 +139,7 @@ def _shrunk(
         **facts,
         **({"streamed": True} if spill else {}),
         "stages": watch.laps,
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-        **file_record(model_files(None if isinstance(model, PreTrainedModel) else model)),
+        **run_facts(model),
     }
     return Shrunk(small, record, source, processor, samples)
 
