@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 
 from transfuse.checkpoint.card import finetuned_card, model_card
 from transfuse.checkpoint.card_quality import MeasuredValues, Quality, with_quality
-from transfuse.checkpoint.command import command_line
+from transfuse.checkpoint.command import fuse_call
 from transfuse.config.options import Options
 
 ODD = [
@@ -182,14 +182,14 @@ def test_odd_names_stay_what_they_are(odd: str) -> None:
     ids=str,
 )
 def test_the_command_names_what_differs_from_the_defaults(options: dict[str, Any], due: list[str]) -> None:
-    assert shlex.split(command_line("out", record(["a", "b"], **options)))[6:] == due
+    assert shlex.split(fuse_call("out", record(["a", "b"], **options)))[6:] == due
 
 
 def test_models_of_one_base_are_aligned_again_only_if_they_were() -> None:
     """Without the flag, another run would find the base and align nothing."""
     shared = record(["a", "b"], align="none") | {"shared_base": {"correlation": 0.9}}
-    assert shlex.split(command_line("out", shared))[6:] == []
-    assert shlex.split(command_line("out", record(["a", "b"], align="exact", match_on="auto")))[6:] == EXACT
+    assert shlex.split(fuse_call("out", shared))[6:] == []
+    assert shlex.split(fuse_call("out", record(["a", "b"], align="exact", match_on="auto")))[6:] == EXACT
 
 
 def test_what_was_in_memory_is_a_call_not_a_command() -> None:

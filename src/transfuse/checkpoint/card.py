@@ -6,7 +6,7 @@ from typing import Any
 from transfuse.base.short_names import short_names
 from transfuse.checkpoint.card_method import alignment_sentence, kept_model, merge_sentences
 from transfuse.checkpoint.card_quality import given_quality, quality_fields, quality_section
-from transfuse.checkpoint.command import COMMAND, reproducing_call
+from transfuse.checkpoint.command import fuse_call
 from transfuse.checkpoint.front_matter import as_front_matter
 from transfuse.checkpoint.header import header_fields
 from transfuse.checkpoint.markdown import MARKDOWN, code
@@ -16,7 +16,6 @@ from transfuse.checkpoint.pipeline_tags import pipeline_tag
 from transfuse.checkpoint.processor_sentences import processor_sentences
 from transfuse.config.layer_values import as_text
 
-DEFAULTS = {"calibration_samples": 0, "calibration_split": None, "base": None, "growth": None}  # of a record
 FUSED_CARD = MARKDOWN.from_string("""\
 ---
 {{ header }}---
@@ -75,9 +74,7 @@ permit a combined model before you share it.
 {% endif %}
 
 {{ quality }}
-## {{ "Command" if by_command else "Call" }}
-
-{{ call | fenced("bash" if by_command else "python") }}
+{{ call | call_section }}
 
 Hashes of the inputs, all options, and diagnostics of every aligned space are in `transfuse.json`.
 """)
@@ -130,7 +127,6 @@ def model_card(name: str, record: Mapping[str, Any]) -> str:
     quality = given_quality(record["metrics"]) if record.get("metrics") else None
     header = header_fields(models, "merge", ["transfuse", "merge", f"align-{align}", f"merge-{merge}"], record)
     fields = {name: value for name, value in quality_fields(name, task_of(record), quality).items() if value}
-    call = reproducing_call(record.get("output") or name, record)
     names = short_names([model["path"] or "" for model in models])
     parent, predicate = kept_model(record, names)
     values = {
@@ -147,10 +143,9 @@ def model_card(name: str, record: Mapping[str, Any]) -> str:
         "resized": [_resized_line(line) for line in record.get("resized", [])],
         "version_list": ", ".join(f"{package} {version}" for package, version in record.get("versions", {}).items()),
         "quality": quality_section(quality, report_command(record)),
-        "call": call,
-        "by_command": call.startswith(COMMAND),
+        "call": fuse_call(record.get("output") or name, record),
     }
-    return FUSED_CARD.render(**DEFAULTS | dict(record) | values)
+    return FUSED_CARD.render(dict(record) | values)
 
 
 def _resized_line(line: str) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from transfuse.base.short_names import short_names
 from transfuse.checkpoint.card_quality import given_quality, quality_section
-from transfuse.checkpoint.command import CARRY, carry_call
+from transfuse.checkpoint.command import carry_call
 from transfuse.checkpoint.front_matter import as_front_matter
 from transfuse.checkpoint.header import header_fields
 from transfuse.checkpoint.markdown import MARKDOWN, code
@@ -58,9 +58,7 @@ to the predictions of the tuned model.
 {% endif %}
 
 {{ quality }}
-## {{ "Command" if by_command else "Call" }}
-
-{{ call | fenced("bash" if by_command else "python") }}
+{{ call | call_section }}
 
 Hashes of the inputs, all options, and diagnostics of every aligned space are in `transfuse.json`.
 """)
@@ -75,7 +73,6 @@ def carried_card(name: str, record: Mapping[str, Any]) -> str:
     """
     models = record["models"]
     quality = given_quality(record["metrics"]) if record.get("metrics") else None
-    call = carry_call(record.get("output") or name, record)
     header = header_fields(models[:1], "finetune", ["transfuse", "carried"], record, models[-1])
     values = {
         "name": name,
@@ -86,8 +83,6 @@ def carried_card(name: str, record: Mapping[str, Any]) -> str:
         "differing": differing_licenses(models),
         "processors": processor_sentences(record.get("other_processors", ()), models, code),
         "quality": quality_section(quality, "carry --report"),
-        "call": call,
-        "by_command": call.startswith(CARRY),
+        "call": carry_call(record.get("output") or name, record),
     }
-    missing = dict.fromkeys(("least_squares", "keep", "calibration_split", "keep_split"))
-    return CARD.render(**missing | dict(record) | values)
+    return CARD.render(dict(record) | values)

@@ -1,7 +1,7 @@
 """The command, or the Python call, that makes a checkpoint again."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transfuse.config.layer_values import as_text
@@ -9,38 +9,31 @@ from transfuse.config.options import Options
 from transfuse.config.shrink_options import ShrinkOptions
 
 DATASET_IN_MEMORY = "dataset in memory"  # what the name of such data begins with, in messages and records
-COMMAND = "transfuse fuse"
+FUSE = "transfuse fuse"
 CARRY = "transfuse carry"
 SHRINK = "transfuse shrink"
 IMPLIED = ("merge", "head", "teacher_weighting", "align")  # options that carrying chooses itself
 
 
-def reproducing_call(output: str, record: Mapping[str, Any]) -> str:
+def fuse_call(output: str, record: Mapping[str, Any]) -> str:
     """Return what makes the same model again: a command line, or a Python call if anything was passed in memory.
 
     Args:
         output: the folder to write.
         record: the content of `transfuse.json`.
     """
-    in_memory = any(model["path"] is None for model in (*record["models"], record.get("base", {"path": ""})))
-    in_memory = in_memory or str(record["data"]).startswith(DATASET_IN_MEMORY)
-    settings = [value for option in ("weights", "density") for value in record["options"].get(option) or ()]
-    in_python = in_memory or any(isinstance(value, Mapping) for value in settings)  # no flag can hold a mapping
-    return _python_call(output, record) if in_python else command_line(output, record)
-
-
-def command_line(output: str, record: Mapping[str, Any]) -> str:
-    """Return the command line that makes the same model again."""
     paths = [model["path"] for model in record["models"]]
-    if any(path.startswith("-") for path in (*paths, output)):
-        paths = [_not_a_flag(path) for path in paths]
-        output = _not_a_flag(output)
-    words = [*COMMAND.split(), *paths, "-o", output]
-    if record["data"] is not None:
-        words += ["--data", record["data"]]
-    if "base" in record:
-        words += ["--base", record["base"]["path"]]
-    return shlex.join(words + _flags(_flat(non_default_options(record))))
+    samples = {} if record["data"] is None else {"data": record["data"]}
+    base = {"base": record["base"]["path"]} if "base" in record else {}
+    options = non_default_options(record)
+    settings = [value for option in ("weights", "density") for value in record["options"].get(option) or ()]
+    has_mapping = any(isinstance(value, Mapping) for value in settings)  # which no flag can hold
+    if has_mapping or any(map(_is_in_memory, (*paths, *samples.values(), *base.values()))):
+        models = ", ".join(_code(path, f"model_{index}") for index, path in enumerate(paths, 1))
+        given = [f"data={_code(data, 'dataset')}" for data in samples.values()]
+        given += [f"base={_code(path, 'base')}" for path in base.values()]
+        return _python_call(FUSE, output, [f"[{models}]", *given], options)
+    return _command_line(FUSE, output, paths, {**samples, **base, **_flat(options)})
 
 
 def carry_call(output: str, record: Mapping[str, Any]) -> str:
@@ -55,15 +48,11 @@ def carry_call(output: str, record: Mapping[str, Any]) -> str:
     options = {name: value for name, value in non_default_options(record).items() if name not in IMPLIED}
     if options.get("match_on") == ("both" if "data" in samples else "weights"):
         del options["match_on"]  # by default
-    if None in roles.values() or any(value.startswith(DATASET_IN_MEMORY) for value in samples.values()):
-        models = [repr(path) if path else role.replace(" ", "_") for role, path in roles.items()]
-        given = [
-            f"{name}={name if value.startswith(DATASET_IN_MEMORY) else repr(value)}" for name, value in samples.items()
-        ]
-        arguments = ", ".join([*models, *given, *(f"{name}={value!r}" for name, value in options.items())])
-        return f"transfuse.carry({arguments}).save({output!r})"
-    words = [*CARRY.split(), *map(_not_a_flag, roles.values()), "-o", _not_a_flag(output)]
-    return shlex.join(words + _flags({**samples, **options}))
+    if any(map(_is_in_memory, (*roles.values(), *samples.values()))):
+        models = [_code(path, role.replace(" ", "_")) for role, path in roles.items()]
+        given = [f"{name}={_code(value, name)}" for name, value in samples.items()]
+        return _python_call(CARRY, output, [*models, *given], options)
+    return _command_line(CARRY, output, list(roles.values()), {**samples, **options})
 
 
 def shrink_call(output: str, record: Mapping[str, Any]) -> str:
@@ -75,15 +64,36 @@ def shrink_call(output: str, record: Mapping[str, Any]) -> str:
     """
     path, data = record["shrunk"]["path"], record["data"]
     options = _differences(record["options"], ShrinkOptions().model_dump(mode="json"))
-    in_memory = data.startswith(DATASET_IN_MEMORY)
-    if path is None or in_memory:
-        given = [repr(path) if path else "model", "dataset" if in_memory else repr(data)]
-        arguments = ", ".join([*given, *(f"{name}={value!r}" for name, value in options.items())])
-        return f"transfuse.shrink({arguments}).save({output!r})"
+    if _is_in_memory(path) or _is_in_memory(data):
+        return _python_call(SHRINK, output, [_code(path, "model"), _code(data, "dataset")], options)
     if float(options.get("experts", 0)) >= 1:
         options["experts"] = int(options["experts"])  # a count; a share is below 1
-    words = [*SHRINK.split(), _not_a_flag(path), "-o", _not_a_flag(output)]
-    return shlex.join(words + _flags({"data": data, **options}))
+    return _command_line(SHRINK, output, [path], {"data": data, **options})
+
+
+def _is_in_memory(source: str | None) -> bool:
+    """Return whether a recorded model or data was passed in memory."""
+    return source is None or source.startswith(DATASET_IN_MEMORY)
+
+
+def _code(source: str | None, name: str) -> str:
+    """Return a recorded model or data as Python code: a path, or the name of what was passed in memory."""
+    return name if _is_in_memory(source) else repr(source)
+
+
+def _python_call(command: str, output: str, given: Sequence[str], options: Mapping[str, Any]) -> str:
+    """Return the call that does what a command does.
+
+    Args:
+        given: models and data, as code.
+    """
+    arguments = ", ".join([*given, *(f"{name}={value!r}" for name, value in options.items())])
+    return f"{command.replace(' ', '.')}({arguments}).save({output!r})"
+
+
+def _command_line(command: str, output: str, paths: Sequence[str], values: Mapping[str, Any]) -> str:
+    words = [*command.split(), *map(_not_a_flag, paths), "-o", _not_a_flag(output)]
+    return shlex.join(words + _flags(values))
 
 
 def _flags(values: Mapping[str, Any]) -> list[str]:
@@ -94,23 +104,6 @@ def _flags(values: Mapping[str, Any]) -> list[str]:
         flag = f"--{name.replace('_', '-')}"
         words += [flag] if value is True else [flag, text]
     return words
-
-
-def _python_call(output: str, record: Mapping[str, Any]) -> str:
-    """Return the call that makes the same model again, given what was passed in memory."""
-    models = ", ".join(
-        repr(model["path"]) if model["path"] else f"model_{index}" for index, model in enumerate(record["models"], 1)
-    )
-    data = record["data"]
-    source = ""
-    if data is not None:
-        source = "data=dataset" if data.startswith(DATASET_IN_MEMORY) else f"data={data!r}"
-    if "base" in record:
-        base = record["base"]["path"]
-        source = ", ".join(filter(None, [source, f"base={repr(base) if base else 'base'}"]))
-    options = [f"{option}={value!r}" for option, value in non_default_options(record).items()]
-    arguments = ", ".join(filter(None, [f"[{models}]", source, *options]))
-    return f"transfuse.fuse({arguments}).save({output!r})"
 
 
 def non_default_options(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,6 +32,12 @@ def fenced(value: str, language: str = "") -> str:
     return f"{fence}{language}\n{value}\n{fence}"
 
 
+def call_section(call: str) -> str:
+    """Return the section that shows a command line, or a Python call."""
+    title, language = ("Command", "bash") if call.startswith("transfuse ") else ("Call", "python")
+    return f"## {title}\n\n{fenced(call, language)}"
+
+
 def number(value: float | None) -> str:
     """Return a count, or a number with four digits after the point; nothing for None."""
     if value is None:
@@ -41,6 +47,12 @@ def number(value: float | None) -> str:
 
 MARKDOWN = Environment(autoescape=False, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
 MARKDOWN.filters.update(
-    text=text, code=code, data_and_split=data_and_split, fenced=fenced, number=number, counted=counted
+    text=text,
+    code=code,
+    data_and_split=data_and_split,
+    fenced=fenced,
+    call_section=call_section,
+    number=number,
+    counted=counted,
 )
 MARKDOWN.globals["GENERATED"] = GENERATED

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from transfuse.checkpoint.card_quality import quality_section
-from transfuse.checkpoint.command import SHRINK, shrink_call
+from transfuse.checkpoint.command import shrink_call
 from transfuse.checkpoint.front_matter import as_front_matter
 from transfuse.checkpoint.header import header_fields
 from transfuse.checkpoint.markdown import MARKDOWN
@@ -38,9 +38,7 @@ All weights were then trained on the streams and predictions of the large model,
 else "of " ~ (data | data_and_split(calibration_split)) }}. No labels were used.
 
 {{ quality }}
-## {{ "Command" if by_command else "Call" }}
-
-{{ call | fenced("bash" if by_command else "python") }}
+{{ call | call_section }}
 
 All options, hashes of the input and versions are in `transfuse.json`.
 """)
@@ -54,16 +52,14 @@ def shrunk_card(name: str, record: Mapping[str, Any]) -> str:
         record: the content of its `transfuse.json`.
     """
     header = header_fields([record["shrunk"]], "finetune", ["transfuse", "pruning"], record)
-    call = shrink_call(record.get("output") or name, record)
     values = {
         "name": name,
         "header": as_front_matter(header),
         "made": _made(record),
         "quality": quality_section(None, "shrink --report", "the large one"),
-        "call": call,
-        "by_command": call.startswith(SHRINK),
+        "call": shrink_call(record.get("output") or name, record),
     }
-    return CARD.render(**{"learned_weights": None, "calibration_split": None} | dict(record) | values)
+    return CARD.render(dict(record) | values)
 
 
 def kept_experts(record: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from transfuse.base.folders import make_folder
 from transfuse.base.libraries import quiet
 from transfuse.base.progress import Progress
-from transfuse.checkpoint.command import reproducing_call
+from transfuse.checkpoint.command import fuse_call
 from transfuse.checkpoint.owned import DEMO_MARKER
 from transfuse.cli.demo.digits import batches, digits, halves, parent, processor
 from transfuse.cli.jobs.report import build_report
@@ -72,7 +72,7 @@ def run_demo(folder: Path, progress: Progress, console: Console) -> None:
     console.print(_knowledge({"anchor": anchor, "other parent": source, DEFAULT: fusion.model}, data["test"]))
     console.print(report.verdict)
     console.print(f"Report: {folder / 'report.html'}. Fused model: {fused_path}. The same fusion by command:")
-    console.print(reproducing_call(str(folder / "again"), fusion.record), soft_wrap=True, highlight=False)
+    console.print(fuse_call(str(folder / "again"), fusion.record), soft_wrap=True, highlight=False)
 
 
 def _knowledge(models: Mapping[str, PreTrainedModel], test: Dataset) -> Table:

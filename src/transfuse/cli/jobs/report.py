@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from transfuse.alignment.spec_for import alignment_spec
 from transfuse.base.counted import counted
 from transfuse.base.progress import Progress
-from transfuse.checkpoint.command import carry_call, non_default_options, reproducing_call
+from transfuse.checkpoint.command import carry_call, fuse_call, non_default_options
 from transfuse.checkpoint.config_file import read_config
 from transfuse.checkpoint.load import load_model, local_directory
 from transfuse.checkpoint.memory_inputs import has_samples_in_memory
@@ -183,7 +183,7 @@ def build_report(
     aligned_spec = alignment_spec(matched.networks[0].spec, options.align, options.flow, options.groups)
     alignments = matched.alignments[:1] if carries else matched.alignments  # the tuned model follows its base
     spaces = matched_spaces(aligned_spec, alignments)
-    call = carry_call if carries else reproducing_call
+    call = carry_call if carries else fuse_call
     found = carried_verdict(measured) if carries and measured else verdict(measured)
     facts = Facts(title, found, call(record.get("output") or name, record), record, spaces, measured)
     return Report(report_texts(facts, page(facts, alignments, other_methods)), facts.verdict, measured)
