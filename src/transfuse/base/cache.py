@@ -53,7 +53,11 @@ class Store:
 
     def path(self, name: str) -> Path | None:
         """Return the file of an entry, whether or not it exists."""
-        return None if self.folder is None else self.folder / f"{quote(name, safe='')}.safetensors"
+        return self.file(f"{quote(name, safe='')}.safetensors")
+
+    def file(self, name: str) -> Path | None:
+        """Return a file of this name in the folder, whether or not it exists."""
+        return None if self.folder is None else self.folder / name
 
     def load(self, name: str) -> Entry | None:
         """Return an entry, or None if it is absent or damaged. All processes of a run must call this together.

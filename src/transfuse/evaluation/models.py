@@ -28,7 +28,7 @@ from transfuse.evaluation.metrics import Predictions, known_measures
 from transfuse.evaluation.predictor import agreement_measures
 from transfuse.evaluation.samples import MeasuredSamples, measured_samples
 from transfuse.evaluation.statistics import predicts_as_often
-from transfuse.evaluation.subjects import SIZES, Given, Subject, subjects, with_processors
+from transfuse.evaluation.subjects import Given, Subject, differing_size, subjects, with_processors
 from transfuse.evaluation.unknown import warn_of_unknown
 from transfuse.network.class_order import predicting_in_order, warn_of_order
 from transfuse.network.model import converted
@@ -163,13 +163,12 @@ def _agreement(
 
 def _check_same_sizes(first: str, config: PreTrainedConfig, name: str, other: PreTrainedConfig) -> None:
     """Raise `ConfigError` if two models do not take the same inputs or do not predict the same classes."""
-    for size in SIZES:
-        values = [getattr(each, size, None) for each in (config, other)]
-        if values[0] != values[1]:
-            raise ConfigError(
-                f"{name}: its {size} is {values[1]}, that of {first} is {values[0]}; without labels, only models with"
-                " the same inputs and classes can be compared"
-            )
+    if found := differing_size(config, other):
+        size, expected, value = found
+        raise ConfigError(
+            f"{name}: its {size} is {value}, that of {first} is {expected}; without labels, only models with the same"
+            " inputs and classes can be compared"
+        )
 
 
 def _check_same_processors(

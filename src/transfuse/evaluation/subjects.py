@@ -52,6 +52,15 @@ class Subject:
         return self.source, self.prepared_by
 
 
+def differing_size(first: PreTrainedConfig, other: PreTrainedConfig) -> tuple[str, Any, Any] | None:
+    """Return a size of inputs or outputs in which two models differ, and both values; None if they differ in none."""
+    for name in SIZES:
+        own, others = (getattr(config, name, None) for config in (first, other))
+        if own != others:
+            return name, own, others
+    return None
+
+
 def subjects(models: Given | Sequence[Given], processor: Any) -> list[Subject]:
     """Return the models to measure by name.
 

@@ -20,10 +20,10 @@ from transfuse.data.prepare import prepare_alike
 from transfuse.data.samples import Samples
 from transfuse.data.tasks import Task, task
 from transfuse.errors import ConfigError
+from transfuse.evaluation.subjects import differing_size
 from transfuse.network.compatible import check_same_labels
 from transfuse.network.output_losses import SOFTMAX, output_loss
 
-SIZES = ("num_labels", "vocab_size", "image_size", "num_channels")  # sizes of inputs and outputs
 OTHER_TEACHER = "choose another teacher"
 
 
@@ -55,10 +55,9 @@ def check_teachers(source: Model, student: PreTrainedModel, teachers: Sequence[t
                 f"{label}: a {type(teacher).__name__} cannot teach a {type(student).__name__}; {OTHER_TEACHER}"
             )
         check_same_labels(student.config, teacher.config, type(teacher).__name__, label)
-        for name in SIZES:
-            sizes = [getattr(model.config, name, 0) for model in (teacher, student)]
-            if sizes[0] != sizes[1]:
-                raise ConfigError(f"{label}: its {name} is {sizes[0]}, the model's is {sizes[1]}; {OTHER_TEACHER}")
+        if found := differing_size(student.config, teacher.config):
+            name, expected, value = found
+            raise ConfigError(f"{label}: its {name} is {value}, the model's is {expected}; {OTHER_TEACHER}")
         if output_loss(teacher) is not output_loss(student):
             raise ConfigError(f"{label}: its problem_type is not that of the model; {OTHER_TEACHER}")
         lengths = [getattr(model.config, "max_position_embeddings", 0) for model in (teacher, student)]

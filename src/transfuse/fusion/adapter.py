@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from transfuse.activations.input_moments import InputMoments
 from transfuse.base.batch import Batch, first_samples
 from transfuse.base.lazy import Tensors
+from transfuse.base.memory_limit import CPU
 from transfuse.base.torch_settings import own_torch_settings
 from transfuse.checkpoint.adapter_card import adapter_card
 from transfuse.checkpoint.adapter_layout import adapter_layout
@@ -23,7 +24,6 @@ from transfuse.checkpoint.load import Model, adapter_base, load_model, local_dir
 from transfuse.config.options import Options
 from transfuse.network.precision import as_dtype, compute_dtype
 
-CPU = torch.device("cpu")
 SAMPLES = 500  # on which the inputs of layers are measured
 
 

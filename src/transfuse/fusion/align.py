@@ -67,7 +67,7 @@ def align(
             options.learning(),
             TEACHER_WEIGHTING[options.teacher_weighting],
             options.seed,
-            stores.joint.folder and stores.joint.folder / "learning.pt",
+            stores.joint.file("learning.pt"),
             progress.track,
         )
     if ALIGNMENTS[options.align] and alignments:

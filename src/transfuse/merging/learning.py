@@ -70,7 +70,7 @@ def _trained(
     store = request.store.of(part="to learn from", samples=count)
     fused, own = fitted_models(replace(request, carry=carry), samples, store, parents)
     loop = _distillation(request, fused, request.teachers(parents), split, kept)
-    state = request.store.folder and request.store.folder / "weights.pt"
+    state = request.store.file("weights.pt")
     compares = _compares_targets(loop, first)
     choice = saved_choice(state) or choose_start(
         loop, _other_starts(request, own, base_merges), state, compares_targets=compares
@@ -97,7 +97,7 @@ def _taught_new_base(request: MergeRequest) -> PreTrainedModel:
     split = split_with_answers(taught, request.batches, "weights")
     kept = split_with_answers(taught, request.carry.kept, "weights") if request.carry.kept else None
     loop = _distillation(request, taught, request.teachers([new_base] * len(request.parents)), split, kept)
-    state = request.store.folder and request.store.folder / "weights.pt"
+    state = request.store.file("weights.pt")
     history = loop.run("weights", state, request.progress.track)
     request.record["learned_weights"] = asdict(history) | {
         "start": NEW_BASE,

@@ -196,7 +196,7 @@ def shrunk_model(
     watch.lap("fitting layers")
     if learning.trains:
         loop = ProjectedDistillation(small, projection, split(batches), learning, options.seed)
-        state = store.folder and store.folder / "weights.pt"
+        state = store.file("weights.pt")
         facts["learned_weights"] = asdict(loop.run("weights", state, progress.track))
         watch.lap("training")
     return small, facts

@@ -19,15 +19,15 @@ from transfuse.errors import DataError
 from transfuse.evaluation.kind import Columns, Kind, all_columns, arithmetic_mean, outputs, without_bins
 from transfuse.evaluation.metrics import Predictions, Score, ratio
 from transfuse.evaluation.row_blocks import row_blocks
+from transfuse.network.outputs import EMBEDDING_NAMES
 
-EMBEDDINGS = ("image_embeds", "text_embeds")
 MIN_SAMPLES = 4  # with fewer, each has less than three others to be similar to
 
 
 def answers(model: PreTrainedModel, batch: Batch) -> Tensor:
     """Return the embedding of each sample [sample, unit]: that of the model, or the mean of its last states."""
     found = outputs(model, batch)
-    for name in EMBEDDINGS:
+    for name in EMBEDDING_NAMES:
         if name in found:
             return found[name].double()
     states = found["last_hidden_state"].double()
