@@ -90,6 +90,8 @@ SLOW = (  # words in the names of tests that show for another model, method or p
     ("test_settings_of_the_caller_change_no_result[autocast]",),
     ("test_memory_limit.py::test_a_command_is_bounded_before_it_begins[10000000TB",),
     ("test_as_pot_in_double_precision[0.02",),
+    ("test_padded_vocabulary.py::test_with_samples[learned]",),
+    ("test_depth.py::test_texts_and_checkpoints[options1]",),
 )
 LONG = (  # tests of seconds that repeat, for another method or shell, what a shorter one shows
     "test_resume.py::test_cut_short_anywhere_it_goes_on[flow]",
