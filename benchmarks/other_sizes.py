@@ -24,12 +24,12 @@ from typing import Any
 
 import crowd
 import torch
-from common import PARENTS, record, split, spread
+from common import PARENTS, load, record, split, spread
 from crowd import SUBJECTS
 from datasets import Dataset
 from default import SHARED, processor_of, teachers
 from grow import batches_of, ensemble
-from rows import load, markdown
+from rows import markdown
 from texts import passages
 from transformers import PreTrainedModel
 
