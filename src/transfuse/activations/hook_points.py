@@ -32,7 +32,7 @@ class HookPoint:
     @property
     def is_free(self) -> bool:
         """Whether the axis has a space with interchangeable units."""
-        return any(space.free for space in self.axis.spaces())
+        return self.axis.is_free
 
     def layer_names(self) -> list[str]:
         """Return the names of the linear maps that are concatenated at this point, in the order of the units."""

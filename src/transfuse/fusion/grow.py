@@ -12,7 +12,7 @@ from transfuse.merging.growth import Growth
 from transfuse.network.changed_spaces import changed_sizes
 from transfuse.network.families import declare
 from transfuse.network.model import empty_like
-from transfuse.network.operations import Junction, Linear, Op
+from transfuse.network.operations import Linear
 from transfuse.network.parameter_count import intermediate_size, parameter_count
 from transfuse.network.sizes import Sizes, heads_make_width, is_valid, resized, sizes_of
 from transfuse.network.spec import Spec
@@ -151,16 +151,14 @@ def _can_have(anchor: PreTrainedModel, old: Sizes, **more: int) -> bool:
 
 def _stands_alone(spec: Spec, name: str) -> bool:
     """Return whether linear maps write the units of a space, and exactly one map, not behind a norm, reads them."""
-    users = [op for op in spec.ops if name in _spaces(op)]
+    users = [
+        op
+        for op in spec.ops
+        if any(name == level.name for space in op.spaces() for level in (*space.ancestors(), space))
+    ]
     linears = [op for op in users if isinstance(op, Linear) and op.observable and not op.stacked and len(op.reads) == 1]
     readers = [op for op in linears if name in {space.name for space in op.reads[0].spaces()}]
     return len(users) == len(linears) and len(readers) == 1 and readers[0].norm is None
-
-
-def _spaces(op: Op) -> set[str]:
-    """Return the names of the spaces that an operation mentions, and of those around them."""
-    axes = (op.space,) if isinstance(op, Junction) else tuple(axis for axes in op.tensors().values() for axis in axes)
-    return {level.name for axis in axes for space in axis.spaces() for level in (*space.ancestors(), space)}
 
 
 def growth(anchor: PreTrainedModel, plan: GrowthPlan) -> Growth:

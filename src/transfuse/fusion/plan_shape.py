@@ -57,7 +57,7 @@ class ModelShape:
         blocks = [block for members in block_lists(model).values() for block in members]
         inside = [op for op in layers if op.part in ("attention", "ffn")] or layers
         widest = max(inside, key=lambda op: op.reads[0].size)
-        heads = [op for op in layers if not any(space.free for space in op.writes.spaces())]
+        heads = [op for op in layers if not op.writes.is_free]
         head = heads[0] if len(heads) == 1 else None
         return cls(
             model.num_parameters() * FLOAT_BYTES,

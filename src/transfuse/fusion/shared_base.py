@@ -24,7 +24,6 @@ from transfuse.fusion.compatible import stored_network
 from transfuse.network.layout import unfused
 from transfuse.network.model import Network, declaration, unfused_tensors
 from transfuse.network.operations import Linear
-from transfuse.network.space import Axis
 from transfuse.network.spec import Spec
 
 MATRICES = 8  # that are compared where the others need not be read
@@ -119,11 +118,7 @@ def _is_compared(op: Linear, sides: Callable[[Iterable[bool]], bool]) -> bool:
     Args:
         sides: the function `all` or `any`.
     """
-    return len(op.reads) == 1 and op.stacked is None and sides(map(_is_free, (op.writes, op.reads[0])))
-
-
-def _is_free(axis: Axis) -> bool:
-    return any(space.free for space in axis.spaces())
+    return len(op.reads) == 1 and op.stacked is None and sides(axis.is_free for axis in (op.writes, op.reads[0]))
 
 
 Chosen = TypeVar("Chosen", bound=Options)

@@ -1,7 +1,7 @@
 """The linear maps that are fitted together, in the order of the forward pass, and the units that can be selected."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -87,7 +87,7 @@ def selectable_units(spec: Spec, stage: Stage, later: Sequence[Stage]) -> Select
     root = root_space(stage.linears[0].writes)
     if root is None or not root.group.permutes:
         return None
-    users = [op for op in spec.ops if any(root in (space, *space.ancestors()) for space in _spaces(op))]
+    users = [op for op in spec.ops if any(root in (space, *space.ancestors()) for space in op.spaces())]
     others = [op for op in users if op not in stage.linears]
     reader = next((linear for other in later for linear in other.linears if [linear] == others), None)
     if reader is None or reader.norm or len(users) < len(stage.linears) + 1:
@@ -143,16 +143,6 @@ def _shared_parts(first: str, second: str) -> int:
     """Return how many parts of two names are the same from the start."""
     pairs = zip(first.split("."), second.split("."), strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-
-
-def _spaces(op: object) -> Iterator[Space]:
-    """Yield the spaces that an op refers to."""
-    if isinstance(op, Junction):
-        yield op.space
-    else:
-        for axes in op.tensors().values():  # type: ignore[attr-defined]
-            for axis in axes:
-                yield from axis.spaces()
 
 
 def root_space(axis: Axis) -> Space | None:

@@ -52,7 +52,7 @@ def output_head(spec: Spec, model: PreTrainedModel) -> OutputHead | None:
 
     The scores must be the unmodified output of one linear map, and each must be that of one class of several.
     """
-    heads = [op for op in spec.linears() if not any(space.free for space in op.writes.spaces())]
+    heads = [op for op in spec.linears() if not op.writes.is_free]
     if len(heads) != 1 or output_loss(model) is not SOFTMAX or not has_logits(model):
         return None
     (head,) = heads

@@ -3,12 +3,12 @@
 from enum import StrEnum
 
 from transfuse.network.operations import Axes
-from transfuse.network.space import Axis, Concat, Diagonal, Dual, Product, Space
+from transfuse.network.space import Axis, Concat, Diagonal, Directed, Dual, Product, Space
 
 
 def without_direction(axis: Axis) -> Axis:
     """Return the axis without `Dual` and `Diagonal` around it."""
-    return without_direction(axis.axis) if isinstance(axis, Dual | Diagonal) else axis
+    return without_direction(axis.axis) if isinstance(axis, Directed) else axis
 
 
 def fixed_dimensions(axes: Axes, space: str) -> list[int]:
@@ -64,7 +64,7 @@ def axis_terms(axis: Axis) -> list[Term]:
     match axis:
         case Concat():
             return _terms_of_concat(axis)
-        case Dual() | Diagonal():
+        case Directed():
             return [(entries, type(axis)(term)) for entries, term in axis_terms(axis.axis)]
         case Product():
             return _terms_of_product(axis)

@@ -5,7 +5,8 @@ Names are those of the modules in memory. transformers translates them to the na
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from transfuse.network.space import Axis, Concat, Diagonal, Space
@@ -27,8 +28,20 @@ class Tokens:
     columns: int = 0
 
 
+class Operation(ABC):
+    """A part of a declaration."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Axes]:
+        """Return the axes of each of its parameters, by name."""
+
+    def spaces(self) -> Iterator[Space]:
+        """Yield the spaces that it mentions."""
+        return (space for axes in self.tensors().values() for axis in axes for space in axis.spaces())
+
+
 @dataclass(frozen=True)
-class Linear:
+class Linear(Operation):
     """A linear map y = W x + b, where W is [writes, *reads].
 
     Attributes:
@@ -73,7 +86,7 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Packed:
+class Packed(Operation):
     """Linear maps that read different values, with their matrices below each other in one tensor.
 
     The MultiheadAttention of torch stores queries, keys and values like this, even if they read different inputs.
@@ -103,7 +116,7 @@ class Packed:
 
 
 @dataclass(frozen=True)
-class Norm:
+class Norm(Operation):
     """A norm over `space`.
 
     Attributes:
@@ -142,7 +155,7 @@ class Norm:
 
 
 @dataclass(frozen=True)
-class LayerScale:
+class LayerScale(Operation):
     """A factor per unit on the output of the linear map `writer`."""
 
     name: str
@@ -158,7 +171,7 @@ class LayerScale:
 
 
 @dataclass(frozen=True)
-class Parameter:
+class Parameter(Operation):
     """Any other tensor: gains inside attention, biases per head and distance, a temperature.
 
     Attributes:
@@ -178,7 +191,7 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(Operation):
     """A parameter that is added to or concatenated with the stream. Its last axis writes; the others are fixed."""
 
     name: str
@@ -194,7 +207,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Embedding:
+class Embedding(Operation):
     """A module that looks up rows, for tokens or positions. Its weight is [rows, writes].
 
     Attributes:
@@ -215,7 +228,7 @@ class Embedding:
 
 
 @dataclass(frozen=True)
-class Junction:
+class Junction(Operation):
     """A residual addition `space = skip + factor * branch`. The units of all three correspond one to one."""
 
     space: Space
@@ -226,6 +239,9 @@ class Junction:
 
     def tensors(self) -> dict[str, Axes]:
         return {}
+
+    def spaces(self) -> Iterator[Space]:
+        yield self.space
 
     def replace(self, change: Callable[[Axis], Axis]) -> Junction:
         names = ("space", "skip", "branch")

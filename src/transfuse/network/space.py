@@ -56,6 +56,11 @@ class Axis(ABC):
     def replace(self, change: Callable[[Space], Axis]) -> Axis:
         """Return the same expression with every space replaced by `change(space)`."""
 
+    @property
+    def is_free(self) -> bool:
+        """Whether an alignment may map a space of the axis."""
+        return any(space.free for space in self.spaces())
+
     def __mul__(self, inner: Axis) -> Product:
         left = self.factors if isinstance(self, Product) else (self,)
         return Product((*left, inner))
@@ -157,8 +162,8 @@ class Concat(Axis):
 
 
 @dataclass(frozen=True)
-class Dual(Axis):
-    """An axis that reads: the input of a linear map, or the keys that are multiplied with queries."""
+class Directed(Axis):
+    """An axis that does not write: it reads, or it has factors."""
 
     axis: Axis
 
@@ -170,7 +175,12 @@ class Dual(Axis):
         return self.axis.spaces()
 
     def replace(self, change: Callable[[Space], Axis]) -> Axis:
-        return Dual(self.axis.replace(change))
+        return type(self)(self.axis.replace(change))
+
+
+@dataclass(frozen=True)
+class Dual(Directed):
+    """An axis that reads: the input of a linear map, or the keys that are multiplied with queries."""
 
     def __invert__(self) -> Axis:
         return self.axis
@@ -180,20 +190,8 @@ class Dual(Axis):
 
 
 @dataclass(frozen=True)
-class Diagonal(Axis):
+class Diagonal(Directed):
     """One factor per unit, neither written nor read: the gain of a norm, the scale of a layer."""
-
-    axis: Axis
-
-    @property
-    def size(self) -> int:
-        return self.axis.size
-
-    def spaces(self) -> Iterator[Space]:
-        return self.axis.spaces()
-
-    def replace(self, change: Callable[[Space], Axis]) -> Axis:
-        return Diagonal(self.axis.replace(change))
 
     def __str__(self) -> str:
         return f"diag({self.axis})"

@@ -35,17 +35,13 @@ class Spec:
     def all_spaces(self) -> dict[str, Space]:
         """Return every space by name, those of fixed meaning too. Raise `SpecError` if two spaces share a name."""
         spaces: dict[str, Space] = {}
-        for op in self.ops:
-            axes = (
-                (op.space,) if isinstance(op, Junction) else (axis for axes in op.tensors().values() for axis in axes)
-            )
-            for space in (space for axis in axes for space in axis.spaces()):
-                for level in (*space.ancestors(), space):
-                    if spaces.setdefault(level.name, level) != level:
-                        raise SpecError(
-                            f"{self.family}: space {level.name} is declared as {level} and {spaces[level.name]};"
-                            " give one of them another name"
-                        )
+        for space in (space for op in self.ops for space in op.spaces()):
+            for level in (*space.ancestors(), space):
+                if spaces.setdefault(level.name, level) != level:
+                    raise SpecError(
+                        f"{self.family}: space {level.name} is declared as {level} and {spaces[level.name]};"
+                        " give one of them another name"
+                    )
         return spaces
 
     def linears(self) -> list[Linear]:
