@@ -8,6 +8,7 @@ from torch import Tensor
 
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.distributed import process_group
+from transfuse.base.owners import by_owner
 from transfuse.errors import OutputError
 from transfuse.transport.maps import Invertible, Map, Matrix, Permutation, SignedPermutation
 from transfuse.transport.solve import Match
@@ -101,10 +102,7 @@ class SolverState:
         entry = self.store.load(self.name)
         if entry is None or not entry.facts:
             return None
-        tensors: dict[str, dict[str, Tensor]] = {name: {} for name in entry.facts["matches"]}
-        for key, values in entry.tensors.items():
-            name, _, field = key.rpartition("/")
-            tensors[name][field] = values
+        tensors = by_owner(entry.tensors)
         matches = {name: _decoded(tensors[name], facts) for name, facts in entry.facts["matches"].items()}
         return matches, entry.facts["facts"]
 
@@ -134,7 +132,7 @@ def _decoded(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Match:
 
 def map_tensors(map_: Map) -> dict[str, Tensor]:
     """Return the tensors of a map, without the second of two that are the same."""
-    fields = {name: values for name, values in vars(map_).items() if isinstance(values, Tensor)}
+    fields = map_.tensors()
     if fields.get("backward") is fields.get("forward"):
         fields.pop("backward", None)
     return fields

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from transfuse.base.cache import Entry, Store
+from transfuse.base.owners import by_owner
 from transfuse.merging.gram import GramMatrix
 from transfuse.merging.split import Fit
 from transfuse.merging.unit_selection import NEGLIGIBLE, Parameters
@@ -62,10 +63,7 @@ def restore_layers(model: nn.Module, entry: Entry) -> dict[str, Fit]:
 
 def restore_modules(model: nn.Module, entry: Entry) -> None:
     """Load the tensors that `save_modules` saved into the model."""
-    states: dict[str, dict[str, Tensor]] = {}
-    for key, values in entry.tensors.items():
-        layer, _, name = key.rpartition("/")
-        states.setdefault(layer, {})[name] = values
+    states = by_owner(entry.tensors)
     load_states(submodules(model, states), states)
 
 

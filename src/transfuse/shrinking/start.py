@@ -10,6 +10,7 @@ from transfuse.alignment.match_store import map_tensors, stored_map
 from transfuse.alignment.transform import transform_all
 from transfuse.base.batch import Batch
 from transfuse.base.cache import NO_STORE, Entry, Store
+from transfuse.base.owners import by_owner
 from transfuse.base.progress import Progress
 from transfuse.network.changed_spaces import changed_sizes
 from transfuse.network.layout import unfused
@@ -96,10 +97,7 @@ def _restored(entry: Entry, small: PreTrainedModel, projection: Projection) -> t
     Args:
         small: an untrained model of the small sizes, which becomes the kept one.
     """
-    fields: dict[str, dict[str, Tensor]] = {}
-    for key, values in entry.tensors.items():
-        owner, _, name = key.partition("/")
-        fields.setdefault(owner, {})[name] = values
+    fields = by_owner(entry.tensors)
     maps = {space: stored_map(KINDS[kind], fields[space]) for space, kind in entry.facts.items()}
     small.load_state_dict(fields[MODEL], strict=False)  # tied tensors and buffers of the class have one entry or none
     return small, replace(projection, maps=maps)

@@ -45,6 +45,10 @@ class Map(ABC):
         For a signed map these are its squared entries, which sum to one for a rotation.
         """
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what the map consists of, by the names of its fields."""
+        return {name: values for name, values in vars(self).items() if isinstance(values, Tensor)}
+
     @property
     @abstractmethod
     def units(self) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from transfuse.alignment.interface import Alignment
 from transfuse.alignment.transform import transform_tensor
 from transfuse.base.counted import counted_names
 from transfuse.base.folders import given_path
+from transfuse.base.owners import by_owner
 from transfuse.checkpoint.output import atomic_file
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.network.model import Network
@@ -87,9 +88,9 @@ class ModelMaps:
         """
         target = _expanded(path)
         tensors = {
-            f"{name}.{part}": values.contiguous().cpu()
+            f"{name}.{part}": values.contiguous().cpu().clone()  # safetensors stores no tensor twice
             for name, map_ in self.maps.items()
-            for part, values in _parts(map_).items()
+            for part, values in map_.tensors().items()
         }
         metadata = {"format": FORMAT, "facts": json.dumps(self.facts)}
         with atomic_file(target) as partial:
@@ -157,12 +158,9 @@ def load_maps(path: str | Path) -> ModelMaps:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be read as safetensors ({error})") from error
-    parts: dict[str, dict[str, Tensor]] = {}
-    for name, values in tensors.items():
-        space, _, part = name.rpartition(".")
-        parts.setdefault(space, {})[part] = values
     try:
-        return ModelMaps({name: _map_of(each) for name, each in parts.items()}, json.loads(metadata["facts"]))
+        maps = {name: _map_of(parts) for name, parts in by_owner(tensors, ".").items()}
+        return ModelMaps(maps, json.loads(metadata["facts"]))
     except (KeyError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path}: its maps are incomplete; write them again") from error
 
@@ -208,16 +206,6 @@ def _composed(space: Space, first: Matrix | None, found: Mapping[str, Map], last
 def _expanded(path: str | PathLike[str]) -> Path:
     """Return a path with the home folder in place of its sign."""
     return given_path(path, of="a safetensors file").expanduser()
-
-
-def _parts(map_: Map) -> dict[str, Tensor]:
-    """Return the tensors of a map."""
-    if isinstance(map_, SignedPermutation):
-        return {"index": map_.index, "sign": map_.sign}
-    if isinstance(map_, Permutation):
-        return {"index": map_.index}
-    assert isinstance(map_, Matrix)
-    return {"forward": map_.forward, "backward": map_.backward.clone()}  # safetensors stores no tensor twice
 
 
 def _map_of(parts: Mapping[str, Tensor]) -> Map:

@@ -15,7 +15,7 @@ from transfuse.alignment.exact.groups import best_permutation
 from transfuse.alignment.exact.nested_assignment import Term, solve, unit_scores
 from transfuse.alignment.exact.stacked_samples import StackedSamples
 from transfuse.network.space import Group, Space
-from transfuse.transport.maps import Map, Matrix, Permutation, SignedPermutation
+from transfuse.transport.maps import Map, Matrix, Permutation
 
 ESTIMATED_UNITS = 32  # about as many of each layer of the source tell how well two layers correspond
 Stacks = Mapping[tuple[Space, ...], Sequence[StackedSamples]]
@@ -84,10 +84,6 @@ def _terms(stacks: Stacks, source: slice, target: int) -> list[Term]:
 
 def _stacked(maps: Sequence[Map]) -> Map:
     """Return the maps of all layers as one."""
-    first = maps[0]
-    if isinstance(first, SignedPermutation):
-        return SignedPermutation(*(torch.stack([getattr(each, part) for each in maps]) for part in ("index", "sign")))
-    if isinstance(first, Permutation):
-        return Permutation(torch.stack([each.index for each in maps if isinstance(each, Permutation)]))
-    matrices = [each for each in maps if isinstance(each, Matrix)]
-    return Matrix(*(torch.stack([getattr(each, side) for each in matrices]) for side in ("forward", "backward")))
+    kind = Matrix if isinstance(maps[0], Matrix) else type(maps[0])
+    layers = [each.tensors() for each in maps]
+    return kind(**{name: torch.stack([tensors[name] for tensors in layers]) for name in layers[0]})
