@@ -79,7 +79,7 @@ def llamas(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def estimate(paths: list[Path], data: Any, **options: Any) -> DataEstimate:
-    found = data_estimate(Estimate([load_empty(path) for path in paths], Options(**options)), paths[0], data)
+    found = data_estimate(Estimate([load_empty(path) for path in paths], Options(**options)), False, paths[0], data)
     assert found is not None
     return found
 
@@ -113,10 +113,10 @@ def test_a_plan_counts_the_texts_that_training_can_read(
 
 def test_samples_that_are_not_read_have_no_estimate(vits: list[Path]) -> None:
     options = Options(merge="mean", match_on="weights")
-    assert data_estimate(Estimate([load_empty(path) for path in vits], options), vits[0], images(2)) is None
+    assert data_estimate(Estimate([load_empty(path) for path in vits], options), False, vits[0], images(2)) is None
     with pytest.raises(DataError):
         data_estimate(
-            Estimate([load_empty(path) for path in vits], Options()), vits[0], Dataset.from_dict({"text": ["w"]})
+            Estimate([load_empty(path) for path in vits], Options()), False, vits[0], Dataset.from_dict({"text": ["w"]})
         )
 
 

@@ -206,6 +206,10 @@ class Options(TrainingLength):
         options.model_fields_set.discard("align")  # so that the merge method stays
         return options
 
+    def with_chosen_alignment(self) -> Self:
+        """Return the options as if the user had chosen the alignment, so that none is not taken instead."""
+        return self.model_copy(update={"align": self.align})
+
     def layers(self) -> LayerOptions:
         """Return the numbers that may change over the depth."""
         return LayerOptions(self.weights, self.density, self.task_scale, self.task_weights)

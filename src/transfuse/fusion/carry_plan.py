@@ -198,7 +198,7 @@ def carry_estimate(
         weights: the estimate of carrying by weights.
         source: the model whose processor prepares the samples unless `processor` is given.
     """
-    task, kept = (data_estimate(weights, source, samples, processor) for samples in (data, keep))
+    task, kept = (data_estimate(weights, False, source, samples, processor) for samples in (data, keep))
     return task if task is None or kept is None else replace(task, samples=task.samples.joined(kept.samples))
 
 

@@ -1,6 +1,6 @@
 """Match the units of models, given as paths or loaded, and transform the models into one basis."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,8 +31,7 @@ from transfuse.fusion.grow import GrowthPlan, growth_plan, shortfall
 from transfuse.fusion.inputs import Inputs, open_models
 from transfuse.fusion.matched import Matched
 from transfuse.fusion.other_processors import warned_of_processors
-from transfuse.fusion.plan import Estimate
-from transfuse.fusion.plan_data import DataEstimate, data_estimate
+from transfuse.fusion.plan_data import data_estimate
 from transfuse.fusion.shared_base import resolve_alignment, shared_base_line
 from transfuse.fusion.size_samples import SizeSamples
 from transfuse.merging.per_layer import PerLayer
@@ -63,18 +62,30 @@ def match(
     warn_of_test_split(data)
     given, data = data, opened(data, chosen)
     watch = Stopwatch()
-    check = partial(check_readable_samples, _memory_estimate(models[0], data, processor), limit, progress.warn)
+    estimate = partial(data_estimate, source=models[0], data=data, processor=processor)
+    check = partial(check_readable_samples, estimate, limit, progress.warn)
     size_samples = None
     if data is not None:
         size_samples = SizeSamples(models, data, chosen, processor, progress, folder, removes_units=base is None)
-    memory = (data is not None, progress, limit, stream, check, folder, base, size_samples)
-    inputs = open_models(models, chosen, *memory)
+    open_for = partial(
+        open_models,
+        models,
+        has_data=data is not None,
+        progress=progress,
+        max_memory=limit,
+        stream=stream,
+        check=check,
+        folder=folder,
+        base=base,
+        size_samples=size_samples,
+    )
+    inputs = open_for(chosen)
     for name, numbers in (("weights", chosen.weights), ("density", chosen.density)):
         PerLayer.of(inputs.networks[0], name, numbers or ())  # which checks the names, before units are matched
     chosen, correlation = _resolved_alignment(inputs, chosen, progress)
     if correlation is None and inputs.base_correlation is not None:  # a matrix that had not been compared differs
         del inputs
-        inputs = open_models(models, chosen.model_copy(update={"align": chosen.align}), *memory)
+        inputs = open_for(chosen.with_chosen_alignment())
     changed = inputs.networks[0] if inputs.base is None else inputs.base
     adapter_base = AdapterBase.of(models[0] if base is None else base, changed.model, chosen)
     weights = chosen.normalized_weights(len(models))
@@ -93,8 +104,9 @@ def match(
     if workspace is not None:  # what one run uses once is not written
         stores = replace(stores, joint=NO_STORE)
     aligned_to = chosen if inputs.base is None else chosen.model_copy(update={"basis": "anchor"})
-    kept = (inputs.rows, inputs.borrowed)
-    alignments, history = align(inputs.networks, weights, context, aligned_to, *kept, progress, stores)
+    alignments, history = align(
+        inputs.networks, weights, context, aligned_to, inputs.rows, inputs.borrowed, progress, stores
+    )
     base_alignment = aligned_base(inputs, alignments, context, aligned_to, progress)
     watch.lap("aligning")
     return Matched(
@@ -115,15 +127,6 @@ def match(
         other_processors=others,
         adapter_base=adapter_base.with_samples(context.batches),
     )
-
-
-def _memory_estimate(anchor: Model, data: Any, processor: Any) -> Callable[[Estimate, bool], DataEstimate | None]:
-    """Return a function from what the models take to what the fusion takes with the samples."""
-
-    def estimate(weights: Estimate, mapped: bool) -> DataEstimate | None:
-        return data_estimate(weights, anchor, data, processor, mapped)
-
-    return estimate
 
 
 def _resolved_alignment(inputs: Inputs, options: Options, progress: Progress) -> tuple[Options, float | None]:

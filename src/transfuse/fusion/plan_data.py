@@ -212,17 +212,17 @@ class DataEstimate:
 
 def data_estimate(
     weights: Estimate,
+    mapped: bool,
     source: Any,
     data: Any,
     processor: Any = None,
-    mapped: bool = False,
 ) -> DataEstimate | None:
     """Return the estimate of fusing models with samples; None if the fusion reads no samples.
 
     Args:
         weights: the estimate of fusing them by weights.
-        source: the anchor as it was given, whose processor prepares the samples unless `processor` is given.
         mapped: whether the models are mapped from files.
+        source: the anchor as it was given, whose processor prepares the samples unless `processor` is given.
 
     Raises:
         TransfuseError: the samples cannot be read or prepared.

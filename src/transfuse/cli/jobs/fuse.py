@@ -162,7 +162,7 @@ def plan_job(job: Job, progress: Progress = silent) -> FusionPlan:
         return plan
     samples = calibration_samples(job.data, architecture, job)
     with planned_limit(job.max_memory):
-        with_data = data_estimate(estimate, job.models[0], samples, mapped=streams)
+        with_data = data_estimate(estimate, streams, job.models[0], samples)
         if with_data is None:
             return plan
         warned_of_processors(job.models, unloaded.models[0], job, progress, data=samples)
