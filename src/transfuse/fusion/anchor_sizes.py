@@ -87,11 +87,11 @@ def _with_sizes(
         return source
     least = _least(own, wanted)
     difference = _difference(own, wanted, name)
+    allowed = _checked_blocks(anchor, source, own, wanted, difference)
+    _check_widths(anchor, source, own, wanted, difference)
     if least != own and (samples is None or not samples.removes_units):
         advice = "give --data, which tells what of it matters, or put" if samples is None else "put"
         raise ConfigError(f"{difference}; {advice} it first, so that it is the anchor")
-    allowed = _checked_blocks(anchor, source, own, wanted, difference)
-    _check_widths(anchor, source, own, wanted, difference)
     if source.device.type == "meta":
         return _empty(source, anchor.config, own, wanted)
     anchor, source = (converted(model, model.dtype, model.device) for model in (anchor, source))  # in eval mode
