@@ -2,7 +2,7 @@
 
 import pytest
 
-from transfuse.base.counted import are, counted, do, have
+from transfuse.base.counted import are, counted, have
 
 
 @pytest.mark.parametrize(
@@ -25,4 +25,3 @@ def test_nouns_agree_with_numbers(number: int, noun: str, text: str) -> None:
 def test_verbs_agree_and_thousands_have_a_comma() -> None:
     assert [f"{counted(number, 'text', ',')} {are(number)}" for number in (1, 2000)] == ["1 text is", "2,000 texts are"]
     assert (have(1), have(2)) == ("has", "have")
-    assert (do(1), do(2)) == ("does", "do")
