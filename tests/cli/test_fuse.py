@@ -40,7 +40,7 @@ def test_learned_maps_keep_the_function_and_say_how_it_went(world: World, run: R
 def test_learned_weights_say_how_it_went_and_are_not_worse(world: World, run: Run) -> None:
     ran = run(*learn(world, what=WEIGHTS))
     assert (ran.status, ran.err) == (0, "")
-    assert "weights learned" in ran.out or "learning weights gained" in ran.out
+    assert "weights learned" in ran.out or "training gained" in ran.out
     found = record(world.here / "out")
     assert (found["merge"], found["learned_weights"]["steps"]) == ("learned", 4)
     assert found["least_squares"]

@@ -1,5 +1,7 @@
 """How many samples are drawn by default."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,9 +37,9 @@ def default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(options, "AUTO_MERGE", "learned")
 
 
-def vit(side: int | tuple[int, int], width: int = 64, blocks: int = 2) -> ViTForImageClassification:
+def vit(side: int | tuple[int, int], width: int = 64, blocks: int = 2, patch: int = 8) -> ViTForImageClassification:
     config = ViTConfig(
-        image_size=side, patch_size=8, hidden_size=width, num_hidden_layers=blocks, num_attention_heads=4,
+        image_size=side, patch_size=patch, hidden_size=width, num_hidden_layers=blocks, num_attention_heads=4,
         intermediate_size=4 * width,
     )  # fmt: skip
     with torch.device("meta"):
@@ -75,6 +77,13 @@ def test_a_large_model_reads_fewer_in_its_time() -> None:
     given = ({}, {"effort": "quick"}, {"steps": 3}, {"samples": 400}, {"merge": "least-squares"})
     assert [drawn(IMAGES, wide, **each) for each in given] == [470, 188, 2000, 400, 2000]
     assert drawn(IMAGES, vit(224, width=768, blocks=12)) == 100
+
+
+def test_the_page_gives_the_number_of_images_that_is_drawn() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "choosing.md").read_text()
+    said = re.search(r"a ViT of 12 million parameters gets about\s+(\d+) images of 32 x 32 pixels", page)
+    assert said
+    assert drawn(IMAGES, vit(32, width=384, blocks=7, patch=4)) == pytest.approx(int(said[1]), abs=5)
 
 
 def test_a_large_model_keeps_fewer_texts() -> None:

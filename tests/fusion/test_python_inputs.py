@@ -106,7 +106,7 @@ def test_repr_tells_what_was_done(paths: list[Path]) -> None:
 def test_repr_tells_that_the_result_is_a_parent(paths: list[Path]) -> None:
     fusion = transfuse.fuse(paths, TEXTS, **FITTED)
     fusion.record["learned_weights"] = {"start": "model 1", "steps": 0, "best": 0, "excess": [0.25]}
-    assert "  result:  no training, because model 1 is the best start on held-out samples, 0.250 nats" in repr(fusion)
+    assert "  result:  no training, because the best start on held-out samples is model 1, 0.250 nats" in repr(fusion)
 
 
 def test_a_repr_is_one_line(paths: list[Path]) -> None:

@@ -243,7 +243,7 @@ def test_where_little_is_gained_layers_are_fitted_as_without(monkeypatch, rate, 
     for name, values in plain.model.state_dict().items():
         assert torch.equal(spoilt.model.state_dict()[name], values), name
     record = spoilt.record | {"seconds": 1.0}
-    assert "the result is layers fitted again, to held-out samples too; before that" in fusion_summary("out", record)
+    assert "training gained too little, so the layers were fitted again" in fusion_summary("out", record)
     assert "That gained too little, so the result is layers that were fitted again" in model_card("out", record)
 
 

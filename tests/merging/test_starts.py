@@ -199,6 +199,14 @@ def test_a_start_that_was_left_keeps_its_steps(monkeypatch: pytest.MonkeyPatch) 
     assert "weights learned in 5 steps from model 1 (predictions only), 1.000 nats below" in learning_line(record)
 
 
+def test_without_training_nothing_is_said_to_be_gained() -> None:
+    history = {"start": "fitted layers", "reached": 0.5, "excess": [0.5], "best": 0, "refitted": True}
+    untrained = learning_line(history | {"steps": 0})
+    assert untrained.startswith("no training, so the layers were fitted again, this time to held-out samples too;")
+    assert "gained" not in untrained
+    assert learning_line(history | {"steps": 5}).startswith("training gained too little, so the layers were fitted")
+
+
 def test_a_second_fit_does_not_mix_with_a_fit_to_other_samples(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Layers that are fitted again, to some of the samples, are not those of a fit to all."""
     monkeypatch.setattr(learning, "MAX_FITTED_SAMPLES", 40)

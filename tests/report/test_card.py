@@ -86,6 +86,14 @@ def test_models_of_one_base_are_said_to_share_it() -> None:
     assert "* Alignment: The units of the models were not matched." in model_card("out", record(["a"], align="none"))
 
 
+def test_one_model_with_its_base_is_no_fusion() -> None:
+    one = record(["tuned"], align="none") | {"shared_base": {"correlation": 1.0}, "base": {"path": "base"}}
+    card = model_card("out", one | {"merge": "task-arithmetic"})
+    start = "This model is <code>tuned</code>, with its difference from its base changed. It was made with transfuse."
+    assert start in " ".join(card.split())
+    assert "* Alignment: The model shares the units of its base, so nothing was matched." in card
+
+
 def test_the_result_of_training_is_what_held_out_samples_chose() -> None:
     untrained = record(["a", "b"]) | {"merge": "learned"}
 

@@ -26,8 +26,8 @@ def record(**small: int) -> dict[str, Any]:
 
 
 CHOSEN = {
-    "layers": "Blocks were chosen by the damage of their removal; these stayed, counted from 0: 0, 2.",
-    "experts": "these stayed, counted from 0: 0, 3 in block 0; 2, 3 in block 2.",
+    "layers": "changed the predictions least were removed. These stayed (counted from 0): 0, 2.",
+    "experts": "those with the smallest outputs. These stayed (counted from 0): 0, 3 in block 0; 2, 3 in block 2.",
     "hidden_size": "The leading directions of the residual stream were kept",
     "intermediate_size": "Hidden units were chosen by least squares.",
     "heads": "Attention heads were chosen by least squares.",
@@ -47,3 +47,10 @@ def test_a_relative_loss_is_not_given_in_nats() -> None:
     line = shrinking_summary("out", record(layers=2) | {"learned_weights": relative})
     assert "1.500 of the targets' variance above the large model on" in line
     assert "1.500 nats above" in shrinking_summary("out", record(layers=2) | {"learned_weights": history})
+
+
+def test_one_step_is_not_called_steps() -> None:
+    trained = record(layers=2) | {"learned_weights": {"best": 1, "excess": [2.0, 1.5]}}
+    assert "for 1 step." in " ".join(shrunk_card("out", trained).split())
+    assert "trained in 1 step," in shrinking_summary("out", trained)
+    assert "1 sample," in shrinking_summary("out", trained | {"calibration_samples": 1})

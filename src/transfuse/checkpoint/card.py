@@ -25,6 +25,9 @@ FUSED_CARD = MARKDOWN.from_string("""\
 {% if kept %}
 This model {{ kept }}, because no fusion of these \
 {{ models | length | counted("model") }} was better on held-out samples. It was made with transfuse.
+{% elif base and models | length == 1 %}
+This model is {{ names[0] | code if names[0] else "a model passed in memory" }}, with its difference from its base \
+changed. It was made with transfuse.
 {% else %}
 This model is a fusion of {{ models | length | counted("model") }} in one checkpoint \
 {{ "with %.2f times the parameters" % (growth.parameters.grown / growth.parameters.anchor) if growth \

@@ -17,6 +17,7 @@ ALIGNED = {  # how units were matched, by the name of the alignment
     "none": "The units of the models were not matched.",
 }
 SHARED_BASE = "The models share a base, so their units correspond already and were not matched."
+ONE_MODEL = "The model shares the units of its base, so nothing was matched."
 MERGED = {  # how matched models were merged, by the name of the method
     "mean": "The result is the weighted mean of the models.",
     "slerp": "The result lies on the arc between the tensors of the two models (SLERP).",
@@ -33,7 +34,7 @@ MERGED = {  # how matched models were merged, by the name of the method
 def alignment_sentence(record: Mapping[str, Any]) -> str:
     """Return a sentence on the alignment."""
     if "shared_base" in record:
-        return SHARED_BASE
+        return SHARED_BASE if len(record["models"]) > 1 else ONE_MODEL
     name = record["options"]["align"]
     matched_on = "activations and weights" if record["match_on"] == "both" else record["match_on"]
     return ALIGNED[name].format(on=matched_on) if name in ALIGNED else f"The models were aligned by {code(name)}."

@@ -47,12 +47,11 @@ def learning_line(history: Mapping[str, Any], above: str = PARENTS) -> str:
     unit = history.get("unit", "nats")
     reached = f"{abs(gap):.3f} {unit} {'above' if gap > 0 else 'below'} {above} on held-out samples"
     if history.get("refitted"):
-        return (
-            "learning weights gained too little, so the result is layers fitted again, to held-out samples too; before"
-            f" that, they were {reached}"
-        )
+        why = "training gained too little" if history["steps"] else "no training"
+        again = "so the layers were fitted again, this time to held-out samples too"
+        return f"{why}, {again}; before that, they were {reached}"
     if history["best"]:
         return f"weights learned in {counted(history['steps'], 'step')} from {start}, {reached}"
     if history["steps"]:
-        return f"learning weights gained nothing, so the result is {start}, {reached}"
-    return f"no training, because {start} is the best start on held-out samples, {reached}"
+        return f"training gained nothing, so the result is {start}, {reached}"
+    return f"no training, because the best start on held-out samples is {start}, {reached}"

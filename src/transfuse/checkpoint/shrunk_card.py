@@ -30,7 +30,8 @@ CARD = MARKDOWN.from_string("""\
 {{ sentence }}
 {% endfor %}
 {% if learned_weights and learned_weights.best %}
-All weights were then trained on the streams and predictions of the large model, for {{ learned_weights.best }} steps.
+All weights were then trained on the streams and predictions of the large model, for \
+{{ learned_weights.best | counted("step") }}.
 {% endif %}
 
 * Samples: {{ "{:,}".format(calibration_samples) }} \
@@ -80,15 +81,18 @@ def _made(record: Mapping[str, Any]) -> list[str]:
     sentences = []
     if "layers" in changed:
         kept = ", ".join(map(str, record["blocks"]))
-        sentences.append(f"Blocks were chosen by the damage of their removal; these stayed, counted from 0: {kept}.")
+        sentences.append(
+            "The blocks whose removal changed the predictions least were removed. These stayed (counted from 0):"
+            f" {kept}."
+        )
     if "experts" in changed:
         kept = "; ".join(
             f"{', '.join(map(str, sorted(entry['kept'])))} in block {block}"
             for block, entry in kept_experts(record).items()
         )
         sentences.append(
-            "Experts were chosen by the damage of their removal or by the size of their outputs, whichever held-out"
-            f" samples preferred; these stayed, counted from 0: {kept}."
+            "In each block, held-out samples decided which experts were removed: those whose removal changed the output"
+            f" of the layer least, or those with the smallest outputs. These stayed (counted from 0): {kept}."
         )
     if "hidden_size" in changed:
         sentences.append(

@@ -58,7 +58,7 @@ def carry(
     ],
     keep: Annotated[
         str | None,
-        Option(metavar="DATA", help="Unlabeled samples of what NEW is to keep. Read as --data is."),
+        Option(metavar="DATA", help="Unlabeled samples of what NEW should keep. They are read like --data."),
     ] = None,
     dry_run: Annotated[
         bool, Option("--dry-run", help="Show what would be matched, and the memory needed, and write nothing.")

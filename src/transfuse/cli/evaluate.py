@@ -45,7 +45,7 @@ def evaluate(
             "--data",
             metavar="DATA",
             help="Samples, with labels if there are any; the test split if there are several. Without labels, the first"
-            " model is compared with the others.",
+            " model is compared with the others. Required.",
         ),
     ] = None,
     limit: Limit = None,

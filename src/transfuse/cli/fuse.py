@@ -61,7 +61,7 @@ OTHERS = (
 )
 FUSE_EXAMPLES = """
 transfuse fuse A B -o OUT --data texts.jsonl        # two models, trained on texts to match both, for 5 minutes at most
-transfuse fuse A B -o OUT --data D --effort quick   # the best start of this training, and no training
+transfuse fuse A B -o OUT --data D --effort quick   # the best starting point, without training
 transfuse fuse A B -o OUT                           # by their weights only
 transfuse fuse A B -o OUT --data D --report         # with a report on the quality of the result
 transfuse fuse A B -o OUT --base BASE --merge ties  # two fine-tunes of one base, by their task vectors

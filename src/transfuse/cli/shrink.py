@@ -42,7 +42,7 @@ def shrink(
             "--data",
             metavar="DATA",
             help="Unlabeled samples of what MODEL is for: images, texts, a table, a Hub name. `generated`: texts by"
-            " MODEL itself, if it is a causal language model.",
+            " MODEL itself, if it is a causal language model. Required, except with --dry-run.",
         ),
     ] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="Show the sizes and the number of parameters only.")] = False,

@@ -15,7 +15,7 @@ class DataOptions(BaseModel):
     """The split and the columns to read. None: those with usual names."""
 
     split: Name | None = option(
-        None, "Split to read. Otherwise train is preferred to fuse and to train, and test to measure.", "NAME", READING
+        None, "Split to read. Default: train for fusing and training, test for measuring.", "NAME", READING
     )
     text_column: Name | None = option(
         None, "Column of texts or of conversations, or two columns of pairs: premise,hypothesis.", "NAME", READING

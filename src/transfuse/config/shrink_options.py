@@ -43,7 +43,10 @@ class ShrinkOptions(TrainingLength):
     intermediate_size: Count | None = option(None, "Hidden units of each feed-forward network.", "NUMBER", SIZES)
     heads: Count | None = option(None, "Attention heads of each block. They keep their size.", "NUMBER", SIZES)
     kv_heads: Count | None = option(
-        None, "Heads of keys and values of each block. Default: as many queries share one as before.", "NUMBER", SIZES
+        None,
+        "Heads of keys and values of each block. Default: each one serves as many query heads as before.",
+        "NUMBER",
+        SIZES,
     )
     experts: Experts | None = option(
         None, "Experts of each block: how many, or the share that stays, such as 0.5.", "NUMBER", SIZES

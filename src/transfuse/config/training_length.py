@@ -25,8 +25,8 @@ class TrainingLength(Settings):
     steps: Count | None = option(None, "Number of training steps, instead of a time.", "COUNT", TRAINING)
     learning_rate: Positive | None = option(
         None,
-        "Initial learning rate, relative to the size of the weights. Default: 0.02 for the weights of models of texts,"
-        " else 0.01.",
+        "Initial learning rate, relative to the size of the weights. Default: 0.02 for the weights of text models,"
+        " otherwise 0.01.",
         "NUMBER",
         TRAINING,
     )

@@ -1,8 +1,8 @@
 """Distillation of several parents into the weights of a fused model.
 
-The fused model is trained to match two things: the mean of what the parents' blocks write into the residual stream, and
-the mean of the parents' predictions (or the labels), by the loss of their kind (`network.output_losses`). The parents
-are aligned, so their streams share one basis and can be averaged. The streams are the richer signal, with thousands of
+The fused model is trained to match two things: the mean of the parents' residual streams after each block but the last,
+and the mean of their predictions (or the labels), by the loss of their kind (`network.output_losses`). The parents are
+aligned, so their streams share one basis and can be averaged. The streams are the richer signal, with thousands of
 numbers per sample. FitNets (Romero et al., 1412.6550) match one teacher's layers through learned maps. Here teachers
 and student share a basis, so no map is needed. The last block is trained by the predictions alone, because its output
 may differ as long as the predictions agree.

@@ -43,4 +43,4 @@ def shrunk_verdict(measured: Measurement) -> str:
     values = [measured.phrase(row) for row in measured.rows]
     if not measured.labeled:
         return f"Without labels, the small model reaches {values[0].replace('the parents', 'the large model')}."
-    return f"The small model reaches {values[0]}, the large one {values[1]}."
+    return f"The small model reaches {values[0]}, and the large one {values[1]}."

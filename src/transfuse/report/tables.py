@@ -83,14 +83,16 @@ def shrinking_summary(output: File | str, record: Mapping[str, Any]) -> str:
     share = parameters["small"] / parameters["large"]
     made = ["layers fitted by least squares"]
     if history := record.get("learned_weights"):
-        gained = f"weights trained in {history['best']} steps" if history["best"] else "training gained nothing"
+        steps = counted(history["best"], "step")
+        gained = f"weights trained in {steps}" if history["best"] else "training gained nothing"
         unit = history.get("unit", "nats")
         made.append(f"{gained}, {min(history['excess']):.3f} {unit} above the large model on held-out samples")
     return (
         printable(
             f"Shrunk {record['shrunk']['path']} into {output} ({parameters['small']:,} of {parameters['large']:,}"
-            f" parameters, {share:.0%}; {size_changes(record)}; {', '.join(made)}, {record['calibration_samples']}"
-            f" samples{of_split(record.get('calibration_split'))}, {record['seconds']:.1f} s)"
+            f" parameters, {share:.0%}; {size_changes(record)}; {', '.join(made)},"
+            f" {counted(record['calibration_samples'], 'sample')}{of_split(record.get('calibration_split'))},"
+            f" {record['seconds']:.1f} s)"
         )
         + left_out_line(record)
         + _quality(record)
