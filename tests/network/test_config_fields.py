@@ -19,7 +19,7 @@ from transformers import (
     MistralConfig,
     ModernBertConfig,
     Phi3Config,
-    PretrainedConfig,
+    PreTrainedConfig,
     Qwen2Config,
     Qwen3MoeConfig,
     RobertaConfig,
@@ -39,7 +39,7 @@ FULL = {"num_hidden_layers": 2, "layer_types": ["full_attention"] * 2}
 PROPORTIONAL = {"rope_type": "proportional", "rope_theta": 10000.0, "partial_rotary_factor": 1.0}
 
 
-def refusals(ours: PretrainedConfig, theirs: PretrainedConfig, architecture: str | None = None) -> list[str]:
+def refusals(ours: PreTrainedConfig, theirs: PreTrainedConfig, architecture: str | None = None) -> list[str]:
     """What is said in each order; nothing where the two fit."""
     found = []
     for anchor, source in ((ours, theirs), (theirs, ours)):
@@ -219,7 +219,7 @@ def test_messages_say_what_to_do():
     assert len(found[0]) < 400
 
 
-class OwnConfig(PretrainedConfig):
+class OwnConfig(PreTrainedConfig):
     model_type = "own"
     width: int = 8
     slope: float = 0.1

@@ -14,7 +14,7 @@ import pytest
 import torch
 from cases import CASES, HEADS, Case
 from torch import Tensor
-from transformers import PretrainedConfig
+from transformers import PreTrainedConfig
 
 from transfuse.errors import SpecError
 from transfuse.network.compatible import check_same_function, check_same_layers
@@ -52,7 +52,7 @@ PREDICTED = (
 )  # of models that predict several tokens at once
 
 
-def words(config: PretrainedConfig, architecture: str) -> dict[str, Tensor]:
+def words(config: PreTrainedConfig, architecture: str) -> dict[str, Tensor]:
     """Texts with padding, ends and beginnings inside, longer than any window; or pixels; or both."""
     generator = torch.Generator().manual_seed(3)
     text, vision = (getattr(config, f"{kind}_config", config) for kind in ("text", "vision"))
@@ -109,7 +109,7 @@ def changes(config: Mapping[str, Any], sizes: Mapping[str, Any]) -> Iterator[tup
                 yield name, {**sizes, name: other}
 
 
-def refused(ours: PretrainedConfig, theirs: PretrainedConfig, architecture: str) -> bool:
+def refused(ours: PreTrainedConfig, theirs: PreTrainedConfig, architecture: str) -> bool:
     """Whether a check says no, or the declarations give units of other numbers, which the alignments judge."""
     try:
         check_same_function(ours, theirs, architecture=architecture)
@@ -162,7 +162,7 @@ def test_all_fields_that_the_code_reads_are_accounted_for(family):
     """Each is one that the class is known to have, so that it counts, or has a reason not to."""
     case = next(case for case in [*CASES, *HEADS] if case.configure().model_type == family)
     beside = vars(import_module(case.config.__module__)).values()  # a file may hold models of several configurations
-    configs = [each() for each in beside if isinstance(each, type) and issubclass(each, PretrainedConfig)]
+    configs = [each() for each in beside if isinstance(each, type) and issubclass(each, PreTrainedConfig)]
     names = read(inspect.getfile(case.architecture), False).union(
         *(read(import_module(f"transformers.{each}").__file__, True) for each in SHARED)
     )

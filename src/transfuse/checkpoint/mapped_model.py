@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.lazy import Lazy
 from transfuse.checkpoint.finite import check_finite
@@ -43,7 +43,7 @@ def map_model(folder: Path, model: PreTrainedModel, spill: TensorSpill) -> PreTr
     return _with_tensors(model, spill(_tensors(locations, model, dtype, str(folder), spill)), dtype)
 
 
-def mapped_zeros(model: PreTrainedModel, config: PretrainedConfig, spill: TensorSpill) -> PreTrainedModel:
+def mapped_zeros(model: PreTrainedModel, config: PreTrainedConfig, spill: TensorSpill) -> PreTrainedModel:
     """Return a model of the same class and precision, of another configuration. Its weights are zeros, and may change.
 
     They are mapped from a temporary file, to which the system writes them when memory is short.

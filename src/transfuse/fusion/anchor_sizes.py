@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from jaxtyping import Bool
 from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.batch import cast, on_device
 from transfuse.base.counted import counted_sizes
@@ -178,7 +178,7 @@ def _check_widths(anchor: PreTrainedModel, source: PreTrainedModel, own: Sizes, 
         raise ConfigError(f"{difference}, and this cannot be changed ({error}); use --align flow") from error
 
 
-def _empty(source: PreTrainedModel, anchor: PretrainedConfig, own: Sizes, wanted: Sizes) -> PreTrainedModel:
+def _empty(source: PreTrainedModel, anchor: PreTrainedConfig, own: Sizes, wanted: Sizes) -> PreTrainedModel:
     """Return a model without weights that has the sizes of the anchor, and blocks of the same kinds."""
     count = wanted.layers or 0
     kept = [min(block, (own.layers or 1) - 1) for block in range(count)]

@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from transformers import PretrainedConfig
+from transformers import PreTrainedConfig
 
 from transfuse.network.sizes import block_settings
 
@@ -19,7 +19,7 @@ def evenly_spaced(own: int, wanted: int) -> Float[Tensor, "own place"]:
     return -(torch.arange(wanted) - even.unsqueeze(1)).square()
 
 
-def same_kind(source: PretrainedConfig, anchor: PretrainedConfig, own: int, wanted: int) -> Bool[Tensor, "own place"]:
+def same_kind(source: PreTrainedConfig, anchor: PreTrainedConfig, own: int, wanted: int) -> Bool[Tensor, "own place"]:
     """Return which blocks have equal settings in two configurations, such as the kind of attention of each block."""
     same = torch.ones(own, wanted, dtype=torch.bool)
     mine, others = block_settings(source, own), block_settings(anchor, wanted)

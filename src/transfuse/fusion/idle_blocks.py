@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.activations.execution_order import block_stack
 from transfuse.fusion.block_operations import block_operations, stream_norms
@@ -21,7 +21,7 @@ from transfuse.shrinking.blocks import Blocks
 
 
 def with_idle_blocks(
-    model: PreTrainedModel, count: int, places: Sequence[int], like: PretrainedConfig | None = None
+    model: PreTrainedModel, count: int, places: Sequence[int], like: PreTrainedConfig | None = None
 ) -> PreTrainedModel:
     """Return a model with more blocks and the same function.
 

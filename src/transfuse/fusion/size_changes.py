@@ -2,19 +2,19 @@
 
 from collections.abc import Sequence
 
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.errors import SpecError
 from transfuse.network.sizes import Sizes, sizes_of
 
 
-def depth(config: PretrainedConfig) -> int | None:
+def depth(config: PreTrainedConfig) -> int | None:
     """Return the number of blocks of a model; None if it has several stacks, or if the number is unknown."""
     sizes = changeable_sizes(config, widths=False)
     return None if sizes is None else sizes.layers
 
 
-def changeable_sizes(config: PretrainedConfig, widths: bool) -> Sizes | None:
+def changeable_sizes(config: PreTrainedConfig, widths: bool) -> Sizes | None:
     """Return the sizes of a model that can be changed to those of the anchor; None if none can.
 
     Args:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.alignment.transform import transform_all
 from transfuse.errors import SpecError
@@ -40,7 +40,7 @@ class Padding(Matrix):
         return values @ (shares / (shares.sum(0) + new)).to(values) + new
 
 
-def wider(model: PreTrainedModel, config: PretrainedConfig) -> PreTrainedModel:
+def wider(model: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:
     """Return a model of larger widths that computes what a model does, in single precision or more.
 
     Args:
@@ -60,7 +60,7 @@ def wider(model: PreTrainedModel, config: PretrainedConfig) -> PreTrainedModel:
     return with_tensors(wide, tensors)
 
 
-def check_wider(model: PreTrainedModel, own: PretrainedConfig, config: PretrainedConfig) -> None:
+def check_wider(model: PreTrainedModel, own: PreTrainedConfig, config: PreTrainedConfig) -> None:
     """Raise `SpecError` unless models of this class keep their function with larger widths.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.lazy import Lazy
 from transfuse.base.progress import Progress
@@ -22,7 +22,7 @@ SPACE = "class"  # the name of the fixed space of classes in every family
 GENERIC = re.compile(r"LABEL_\d+")  # a name that says nothing about its class
 
 
-def class_order(anchor: PretrainedConfig, source: PretrainedConfig, architecture: str) -> list[int] | None:
+def class_order(anchor: PreTrainedConfig, source: PreTrainedConfig, architecture: str) -> list[int] | None:
     """Return, for each of the anchor's classes, the source's class of the same name.
 
     Args:
@@ -42,7 +42,7 @@ def class_order(anchor: PretrainedConfig, source: PretrainedConfig, architecture
     return [numbers[anchor_labels[index]] for index in range(len(numbers))]
 
 
-def _labels(config: PretrainedConfig) -> dict[int, str]:
+def _labels(config: PreTrainedConfig) -> dict[int, str]:
     return {int(index): name for index, name in (config.id2label or {}).items()}
 
 
@@ -55,7 +55,7 @@ class DifferingClass:
     source: str
 
 
-def differing_class(anchor: PretrainedConfig, source: PretrainedConfig, architecture: str) -> DifferingClass | None:
+def differing_class(anchor: PreTrainedConfig, source: PreTrainedConfig, architecture: str) -> DifferingClass | None:
     """Return the first number by which two classifiers mean different classes; names are compared without case.
 
     Args:
@@ -76,7 +76,7 @@ def differing_class(anchor: PretrainedConfig, source: PretrainedConfig, architec
     return None
 
 
-def in_anchor_order(anchor: PretrainedConfig, source: PretrainedConfig, architecture: str) -> PretrainedConfig:
+def in_anchor_order(anchor: PreTrainedConfig, source: PreTrainedConfig, architecture: str) -> PreTrainedConfig:
     """Return the source's configuration with its classes in the anchor's order, if they have the same names."""
     if class_order(anchor, source, architecture) is None:
         return source
@@ -87,7 +87,7 @@ def in_anchor_order(anchor: PretrainedConfig, source: PretrainedConfig, architec
 
 
 def warn_of_order(
-    anchor: PretrainedConfig, source: PreTrainedModel, name: str, progress: Progress, other: str = "the anchor"
+    anchor: PreTrainedConfig, source: PreTrainedModel, name: str, progress: Progress, other: str = "the anchor"
 ) -> None:
     """Warn the user if the head of a source is reordered.
 
@@ -100,7 +100,7 @@ def warn_of_order(
         )
 
 
-def order_logits(anchor: PretrainedConfig, source: PreTrainedModel) -> RemovableHandle | None:
+def order_logits(anchor: PreTrainedConfig, source: PreTrainedModel) -> RemovableHandle | None:
     """Put the logits of `source` into the order of the anchor's classes from now on, if these have the same names.
 
     Its weights are left alone, so that this works for models of any class.
@@ -113,7 +113,7 @@ def order_logits(anchor: PretrainedConfig, source: PreTrainedModel) -> Removable
 
 
 @contextmanager
-def predicting_in_order(anchor: PretrainedConfig, source: PreTrainedModel) -> Iterator[None]:
+def predicting_in_order(anchor: PreTrainedConfig, source: PreTrainedModel) -> Iterator[None]:
     """Let `source` predict, and its configuration name, its classes in the anchor's order, if they have its names."""
     own = source.config
     ordered = in_anchor_order(anchor, own, type(source).__name__)
@@ -132,7 +132,7 @@ def _reordered(order: list[int], module: object, inputs: object, output: Any) ->
     return output
 
 
-def with_anchor_order(network: Network, anchor: PretrainedConfig) -> Network:
+def with_anchor_order(network: Network, anchor: PreTrainedConfig) -> Network:
     """Return a network with its classes in the anchor's order, if they have the same names.
 
     The other tensors are shared with `network`, which is not changed.

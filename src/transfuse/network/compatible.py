@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from transformers import PretrainedConfig
+from transformers import PreTrainedConfig
 
 from transfuse.errors import SpecError
 from transfuse.network.class_order import differing_class
@@ -52,7 +52,7 @@ MAX_VALUE_LENGTH = 80  # characters of a value that a message shows
 
 
 def check_same_function(
-    anchor: PretrainedConfig, source: PretrainedConfig, name: str = OTHER, architecture: str | None = None
+    anchor: PreTrainedConfig, source: PreTrainedConfig, name: str = OTHER, architecture: str | None = None
 ) -> None:
     """Check that two configurations compute the same function of their weights, and answer in the same terms.
 
@@ -76,7 +76,7 @@ def check_same_function(
     _check_same_problem(anchor, source, name, architecture)
 
 
-def _check_same_problem(anchor: PretrainedConfig, source: PretrainedConfig, name: str, architecture: str) -> None:
+def _check_same_problem(anchor: PreTrainedConfig, source: PreTrainedConfig, name: str, architecture: str) -> None:
     """Raise `SpecError` if two classifiers predict different things: one class, any number of classes, or numbers."""
     problems = [problem_type(config) for config in (source, anchor)]
     if architecture.endswith(CLASSIFIERS) and len(set(problems)) > 1:
@@ -86,7 +86,7 @@ def _check_same_problem(anchor: PretrainedConfig, source: PretrainedConfig, name
         )
 
 
-def check_same_labels(anchor: PretrainedConfig, source: PretrainedConfig, architecture: str, name: str = OTHER) -> None:
+def check_same_labels(anchor: PreTrainedConfig, source: PreTrainedConfig, architecture: str, name: str = OTHER) -> None:
     """Raise `SpecError` if two classifiers name a class differently in id2label, as `differing_class` compares them."""
     found = differing_class(anchor, source, architecture)
     if found is not None:
@@ -96,7 +96,7 @@ def check_same_labels(anchor: PretrainedConfig, source: PretrainedConfig, archit
         )
 
 
-def check_same_layers(anchor: PretrainedConfig, source: PretrainedConfig, architecture: str, name: str = OTHER) -> None:
+def check_same_layers(anchor: PreTrainedConfig, source: PreTrainedConfig, architecture: str, name: str = OTHER) -> None:
     """Check that two configurations declare the same tensors with the same fixed units; widths may differ.
 
     Args:
@@ -178,8 +178,8 @@ class _Pair:
         prepare: converts a declaration to the one that is compared.
     """
 
-    anchor: PretrainedConfig
-    source: PretrainedConfig
+    anchor: PreTrainedConfig
+    source: PreTrainedConfig
     architecture: str
     name: str
     prepare: Callable[[Spec], Spec]

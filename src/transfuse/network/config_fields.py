@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
-from transformers import PretrainedConfig
+from transformers import PreTrainedConfig
 
 from transfuse.errors import TransfuseError
 from transfuse.network.families import declare
@@ -39,7 +39,7 @@ class FieldDifference:
 
 
 def differences(
-    anchor: PretrainedConfig, source: PretrainedConfig, architecture: str | None = None
+    anchor: PreTrainedConfig, source: PreTrainedConfig, architecture: str | None = None
 ) -> Iterator[FieldDifference]:
     """Yield every field that changes the forward pass and differs, including those of nested configurations.
 
@@ -51,7 +51,7 @@ def differences(
 
 
 def shape_differences(
-    anchor: PretrainedConfig, source: PretrainedConfig, architecture: str, measure: Callable[[Spec], object]
+    anchor: PreTrainedConfig, source: PreTrainedConfig, architecture: str, measure: Callable[[Spec], object]
 ) -> list[FieldDifference]:
     """Return the fields that explain why the two declarations differ in `measure`.
 
@@ -66,7 +66,7 @@ def shape_differences(
 
 
 def _differences(
-    anchor: PretrainedConfig, source: PretrainedConfig, architecture: str | None, reviewed: bool, prefix: str
+    anchor: PreTrainedConfig, source: PreTrainedConfig, architecture: str | None, reviewed: bool, prefix: str
 ) -> Iterator[FieldDifference]:
     anchor_fields = anchor.to_dict()
     source_fields = source.to_dict()
@@ -74,7 +74,7 @@ def _differences(
     for name in sorted(names & known_fields(anchor) if reviewed else names):
         anchor_part = getattr(anchor, name, None)
         source_part = getattr(source, name, None)
-        if isinstance(anchor_part, PretrainedConfig) and isinstance(source_part, PretrainedConfig):
+        if isinstance(anchor_part, PreTrainedConfig) and isinstance(source_part, PreTrainedConfig):
             yield from _differences(anchor_part, source_part, architecture, reviewed, f"{prefix}{name}.")
             continue
         default = UNDECLARED_DEFAULTS.get(name) if reviewed else None
@@ -88,7 +88,7 @@ def _differences(
 
 def _checked_elsewhere(
     name: str,
-    configs: tuple[PretrainedConfig, PretrainedConfig],
+    configs: tuple[PreTrainedConfig, PreTrainedConfig],
     values: tuple[Any, Any],
     architecture: str | None,
     reviewed: bool,
@@ -106,26 +106,26 @@ def _checked_elsewhere(
     return may_be_size and are_integers and _changes(anchor, architecture or "", name, values[1], Spec.tensors)
 
 
-def _attention(config: PretrainedConfig) -> list[str]:
+def _attention(config: PreTrainedConfig) -> list[str]:
     """Return the kinds of attention of the layers; if the class of the configuration declares none, assume windows."""
     return list(declared_setting(config, "layer_types") or ["sliding"])
 
 
-def _plain_differences(anchor: PretrainedConfig, source: PretrainedConfig, prefix: str) -> Iterator[FieldDifference]:
+def _plain_differences(anchor: PreTrainedConfig, source: PreTrainedConfig, prefix: str) -> Iterator[FieldDifference]:
     """Yield every field that differs, whatever its role, and the number of labels instead of their names."""
     anchor_fields = anchor.to_dict() | {"num_labels": anchor.num_labels}
     source_fields = source.to_dict() | {"num_labels": source.num_labels}
     for name in sorted((anchor_fields.keys() | source_fields.keys()) - {"id2label", "label2id"}):
         anchor_part = getattr(anchor, name, None)
         source_part = getattr(source, name, None)
-        if isinstance(anchor_part, PretrainedConfig) and isinstance(source_part, PretrainedConfig):
+        if isinstance(anchor_part, PreTrainedConfig) and isinstance(source_part, PreTrainedConfig):
             yield from _plain_differences(anchor_part, source_part, f"{prefix}{name}.")
         elif not _equal(name, anchor_fields.get(name), source_fields.get(name), reviewed=True):
             yield FieldDifference(f"{prefix}{name}", anchor_fields.get(name), source_fields.get(name))
 
 
 def _changes(
-    config: PretrainedConfig, architecture: str, path: str, value: object, measure: Callable[[Spec], object]
+    config: PreTrainedConfig, architecture: str, path: str, value: object, measure: Callable[[Spec], object]
 ) -> bool:
     """Return whether another value of one field changes `measure` of the declaration; False if that fails."""
     changed = copy.deepcopy(config)
@@ -138,7 +138,7 @@ def _changes(
 
 
 def _rotary_differences(
-    anchor: PretrainedConfig, source: PretrainedConfig, reviewed: bool, prefix: str
+    anchor: PreTrainedConfig, source: PreTrainedConfig, reviewed: bool, prefix: str
 ) -> Iterator[FieldDifference]:
     """Yield the settings of rotary positions that differ, in one spelling."""
     anchor_settings = rotary(anchor, reviewed)

@@ -9,7 +9,7 @@ import re
 from dataclasses import fields
 from typing import Any
 
-from transformers import PretrainedConfig
+from transformers import PreTrainedConfig
 
 from transfuse.network.families import FAMILIES
 from transfuse.network.token_ids import LAST_TOKEN_CLASSIFIERS, TOKEN_IDS, TOKEN_IDS_READ, reads_token_id
@@ -188,7 +188,7 @@ UNDECLARED_DEFAULTS: dict[str, Any] = dict.fromkeys(
 FAMILIES_MODULE = "transfuse.network.families"
 
 
-def affects_output(name: str, config: PretrainedConfig, architecture: str | None, reviewed: bool = True) -> bool:
+def affects_output(name: str, config: PreTrainedConfig, architecture: str | None, reviewed: bool = True) -> bool:
     """Return whether a field of the configuration changes what its model computes.
 
     Args:
@@ -210,12 +210,12 @@ def affects_output(name: str, config: PretrainedConfig, architecture: str | None
     return is_read and name not in REDUNDANT
 
 
-def fields_of_head(config: PretrainedConfig) -> tuple[str, ...]:
+def fields_of_head(config: PreTrainedConfig) -> tuple[str, ...]:
     """Return the fields that only the head of a model reads, whichever head it has."""
     return (*HEAD_FIELDS, *(("pad_token_id",) if config.model_type in LAST_TOKEN_CLASSIFIERS else ()))
 
 
-def is_reviewed(config: PretrainedConfig, architecture: str | None) -> bool:
+def is_reviewed(config: PreTrainedConfig, architecture: str | None) -> bool:
     """Return whether the code of the class was read for this file, which is not so for classes that users register."""
     declaration = FAMILIES.get(architecture or "")
     module = getattr(declaration, "func", declaration).__module__ if declaration else FAMILIES_MODULE
@@ -226,7 +226,7 @@ def is_reviewed(config: PretrainedConfig, architecture: str | None) -> bool:
     )
 
 
-def known_fields(config: PretrainedConfig) -> frozenset[str]:
+def known_fields(config: PreTrainedConfig) -> frozenset[str]:
     """Return the fields that a configuration class declares or derives, and those that transformers reads anyway."""
     declared = {field.name for field in fields(type(config))}
     changing = CHANGING.get(config.model_type, ())

@@ -3,7 +3,7 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 MAX_LENGTH = 12  # tokens of a text
 IMAGES = 2
@@ -18,7 +18,7 @@ def model_inputs(model: PreTrainedModel, seed: int = 0) -> dict[str, Tensor]:
     return {name: inputs[name] for name in IMAGE_INPUTS if name in inputs} if takes_images else inputs
 
 
-def example_inputs(config: PretrainedConfig, seed: int = 0) -> dict[str, Tensor]:
+def example_inputs(config: PreTrainedConfig, seed: int = 0) -> dict[str, Tensor]:
     """Return a small random batch of the inputs that a model with this configuration takes.
 
     It has `pixel_values` [2, channel, height, width], `input_ids` [text, token] without padding, or both. An encoder
@@ -38,7 +38,7 @@ def example_inputs(config: PretrainedConfig, seed: int = 0) -> dict[str, Tensor]
     return inputs
 
 
-def _texts(config: PretrainedConfig, generator: torch.Generator) -> dict[str, Tensor]:
+def _texts(config: PreTrainedConfig, generator: torch.Generator) -> dict[str, Tensor]:
     """Return texts without special tokens except the end, and a single text if there is no padding token."""
     length = min(MAX_LENGTH, getattr(config, "max_position_embeddings", None) or MAX_LENGTH)
     padding, beginning, end = (getattr(config, f"{name}_token_id", None) for name in ("pad", "bos", "eos"))
@@ -53,7 +53,7 @@ def _texts(config: PretrainedConfig, generator: torch.Generator) -> dict[str, Te
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
-def _pixels(config: PretrainedConfig, generator: torch.Generator) -> dict[str, Tensor]:
+def _pixels(config: PreTrainedConfig, generator: torch.Generator) -> dict[str, Tensor]:
     size = config.image_size
     height, width = (size, size) if isinstance(size, int) else size
     pixels = torch.randn(IMAGES, config.num_channels, height, width, generator=generator)
@@ -62,14 +62,14 @@ def _pixels(config: PretrainedConfig, generator: torch.Generator) -> dict[str, T
     return {"pixel_values": pixels, "noise": mask_noise(config, IMAGES, generator)}
 
 
-def mask_noise(config: PretrainedConfig, images: int, generator: torch.Generator) -> Float[Tensor, "image patch"]:
+def mask_noise(config: PreTrainedConfig, images: int, generator: torch.Generator) -> Float[Tensor, "image patch"]:
     """Return random numbers whose order decides which patches of each image a model masks."""
     sizes = (config.image_size, config.patch_size)
     (height, width), (rows, columns) = ((n, n) if isinstance(n, int) else n for n in sizes)
     return torch.rand(images, (height // rows) * (width // columns), generator=generator)
 
 
-def _sounds(config: PretrainedConfig, generator: torch.Generator) -> dict[str, Tensor]:
+def _sounds(config: PreTrainedConfig, generator: torch.Generator) -> dict[str, Tensor]:
     """Return spectrograms of the only length that Whisper takes: the second convolution halves it."""
     frames = 2 * config.max_source_positions
     return {"input_features": torch.randn(TEXTS, config.num_mel_bins, frames, generator=generator)}

@@ -10,7 +10,7 @@ from accelerate import init_empty_weights
 from accelerate.hooks import attach_align_device_hook
 from accelerate.utils import set_module_tensor_to_device
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.lazy import Lazy, Materialize, as_needed, in_memory
 from transfuse.network.families import declare
@@ -63,7 +63,7 @@ class Network:
 
 def declaration(model: nn.Module) -> Spec:
     """Return the declaration of a model, with tensors as they are stored. Raise `SpecError` if there is none."""
-    assert isinstance(model.config, PretrainedConfig)
+    assert isinstance(model.config, PreTrainedConfig)
     return declare(model.config, type(model).__name__)
 
 
@@ -118,7 +118,7 @@ def with_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTr
     return twin.eval()
 
 
-def empty_like(model: PreTrainedModel, config: PretrainedConfig, device: torch.device | None = None) -> PreTrainedModel:
+def empty_like(model: PreTrainedModel, config: PreTrainedConfig, device: torch.device | None = None) -> PreTrainedModel:
     """Return an untrained model of the same class, precision and device, with another configuration.
 
     The random numbers of the caller go on as if none had been drawn.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import PretrainedConfig
+from transformers import PreTrainedConfig
 
 from transfuse.network.families.parts import declared_setting
 
@@ -36,7 +36,7 @@ DEFAULTS_BY_TYPE: dict[str, dict[str, Any]] = {
 }
 
 
-def rotary(config: PretrainedConfig, reviewed: bool = True) -> dict[str, Any]:
+def rotary(config: PreTrainedConfig, reviewed: bool = True) -> dict[str, Any]:
     """Return the rotary settings that the model reads, by path: `rope_theta`, or `full_attention.rope_theta`.
 
     Types have one spelling, defaults are filled in, and keys that a type of scaling does not read are left out.
@@ -72,7 +72,7 @@ def reads_length(settings: Mapping[str, Any]) -> bool:
     return False
 
 
-def _keys_read(config: PretrainedConfig, settings: Mapping[str, Any], reviewed: bool) -> dict[str, Any]:
+def _keys_read(config: PreTrainedConfig, settings: Mapping[str, Any], reviewed: bool) -> dict[str, Any]:
     kind = rope_type(settings)
     if reviewed and kind in KEYS_READ:
         ignored = "" if kind != "default" or config.model_type in PARTLY_ROTARY else "partial_rotary_factor"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.budget import HEADS, HIDDEN, LAYERS, WIDTHS
 from transfuse.errors import SpecError
@@ -54,13 +54,13 @@ class Sizes:
         return {field.name: size for field in fields(self) if (size := getattr(self, field.name)) is not None}
 
 
-def field_of(config: PretrainedConfig, role: str) -> str | None:
+def field_of(config: PreTrainedConfig, role: str) -> str | None:
     """Return the name of a size in the configuration, or None if there is none."""
     declared = {field.name for field in fields(type(config))}
     return next((name for name in FIELDS[role] if name in declared), None)
 
 
-def sizes_of(config: PretrainedConfig) -> Sizes:
+def sizes_of(config: PreTrainedConfig) -> Sizes:
     """Return the sizes of a model.
 
     Raises:
@@ -94,7 +94,7 @@ def active_parameters(model: PreTrainedModel) -> int:
     return int(sum(values.numel() * (share if ".experts." in name else 1) for name, values in model.named_parameters()))
 
 
-def head_size(config: PretrainedConfig) -> int:
+def head_size(config: PreTrainedConfig) -> int:
     """Return the number of channels of a head."""
     sizes = sizes_of(config)
     assert sizes.hidden_size is not None
@@ -102,12 +102,12 @@ def head_size(config: PretrainedConfig) -> int:
     return _head_field(config)[1] or sizes.hidden_size // sizes.heads
 
 
-def heads_make_width(config: PretrainedConfig) -> bool:
+def heads_make_width(config: PreTrainedConfig) -> bool:
     """Return whether the width is the number of heads times their size, because no field holds that size."""
     return _head_field(config)[0] is None
 
 
-def _head_field(config: PretrainedConfig) -> tuple[str | None, int | None]:
+def _head_field(config: PreTrainedConfig) -> tuple[str | None, int | None]:
     """Return the name and the value of the field for the size of a head, which may be set without being declared."""
     declared = {field.name for field in fields(type(config))}
     is_set = {} if config.model_type in HEADS_MAKE_WIDTH else vars(config)
@@ -115,7 +115,7 @@ def _head_field(config: PretrainedConfig) -> tuple[str | None, int | None]:
     return name, getattr(config, name) if name else None
 
 
-def is_valid(config: PretrainedConfig) -> bool:
+def is_valid(config: PreTrainedConfig) -> bool:
     """Return whether transformers accepts a configuration. The width of a Llama must be a multiple of its heads."""
     try:
         config.validate()
@@ -124,7 +124,7 @@ def is_valid(config: PretrainedConfig) -> bool:
     return True
 
 
-def resized(config: PretrainedConfig, sizes: Sizes, kept: Sequence[int] | None = None) -> Any:
+def resized(config: PreTrainedConfig, sizes: Sizes, kept: Sequence[int] | None = None) -> Any:
     """Return a configuration of other sizes, and otherwise the same.
 
     Args:
@@ -153,7 +153,7 @@ def resized(config: PretrainedConfig, sizes: Sizes, kept: Sequence[int] | None =
     return small
 
 
-def block_settings(config: PretrainedConfig, count: int) -> dict[str, Any]:
+def block_settings(config: PreTrainedConfig, count: int) -> dict[str, Any]:
     """Return the lists of a configuration that hold a setting for each of `count` blocks, by name."""
     settings = {name: getattr(config, name, None) for name in BLOCK_SETTINGS}
     return {name: values for name, values in settings.items() if values is not None and len(values) == count}

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from transformers import PretrainedConfig
+from transformers import PreTrainedConfig
 
 
-def follow_blocks(config: PretrainedConfig, blocks: Sequence[int]) -> None:
+def follow_blocks(config: PreTrainedConfig, blocks: Sequence[int]) -> None:
     """Change the stages of a configuration to those of other blocks. Selected stages stay selected if their blocks do.
 
     The last stage is selected if it was before, or if no other one is left.

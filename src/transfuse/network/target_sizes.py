@@ -1,12 +1,12 @@
 """The sizes of a smaller model, of which some are given."""
 
-from transformers import PretrainedConfig
+from transformers import PreTrainedConfig
 
 from transfuse.errors import ConfigError
 from transfuse.network.sizes import Sizes, head_size, heads_make_width, is_valid, resized, sizes_of
 
 
-def target_sizes(config: PretrainedConfig, wanted: Sizes, name: str = "the model") -> Sizes:
+def target_sizes(config: PreTrainedConfig, wanted: Sizes, name: str = "the model") -> Sizes:
     """Return all sizes of the smaller model, given some of them. What is not given stays as it is.
 
     Without a field for the size of a head, fewer heads follow from a smaller width.
@@ -42,7 +42,7 @@ def target_sizes(config: PretrainedConfig, wanted: Sizes, name: str = "the model
     return sizes
 
 
-def _heads(config: PretrainedConfig, old: Sizes, wanted: Sizes, name: str) -> dict[str, int]:
+def _heads(config: PreTrainedConfig, old: Sizes, wanted: Sizes, name: str) -> dict[str, int]:
     """Return the heads of the smaller model."""
     assert old.hidden_size is not None
     assert old.heads is not None

@@ -6,7 +6,7 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.batch import Batch, first_samples
 from transfuse.base.cache import NO_STORE, Store
@@ -169,7 +169,7 @@ def fit_layers(
     return {name: asdict(fit) for name, fit in fits.items()}
 
 
-def configurations(config: PretrainedConfig, sizes: Sizes, blocks: Blocks) -> tuple[PretrainedConfig, PretrainedConfig]:
+def configurations(config: PreTrainedConfig, sizes: Sizes, blocks: Blocks) -> tuple[PreTrainedConfig, PreTrainedConfig]:
     """Return the configurations of a model of the large widths with the blocks that stay, and of the small model."""
     cut = Sizes(layers=sizes.layers)
     return resized(config, cut, blocks.kept), resized(config, sizes, blocks.kept)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.checkpoint.config_file import read_config
 from transfuse.checkpoint.load import Model, local_directory, model_name, unmerged_directory
@@ -61,7 +61,7 @@ def _those_possible(model: Model, loaded: PreTrainedModel, wanted: Sequence[Sequ
     return [series for series in found if series]
 
 
-def _sizes_like(other: PretrainedConfig, loaded: PreTrainedModel, name: str) -> Sizes:
+def _sizes_like(other: PreTrainedConfig, loaded: PreTrainedModel, name: str) -> Sizes:
     """Return the sizes of another model, without those that this one or its tensors do not have.
 
     Raises:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from math import ceil
 
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.progress import Progress
 from transfuse.errors import ConfigError
@@ -20,7 +20,7 @@ MAX_CANDIDATES = 8
 
 
 def candidates(
-    architecture: type[PreTrainedModel], config: PretrainedConfig, ratio: float, removable: bool
+    architecture: type[PreTrainedModel], config: PreTrainedConfig, ratio: float, removable: bool
 ) -> list[list[Sizes]]:
     """Return sizes with about this share of the parameters, and not more, in series; with much less if there are none.
 
@@ -62,7 +62,7 @@ def candidates(
     return [sizes[:: -(-len(sizes) // MAX_CANDIDATES)] for sizes in large if sizes]
 
 
-def _fewer_experts(architecture: type[PreTrainedModel], config: PretrainedConfig, experts: int, ratio: float) -> Sizes:
+def _fewer_experts(architecture: type[PreTrainedModel], config: PreTrainedConfig, experts: int, ratio: float) -> Sizes:
     """Return sizes with as many experts as this share of the parameters has room for, but not all of them."""
     whole, two, one = (
         parameter_count(architecture, resized(config, Sizes(experts=count))) for count in (experts, 2, 1)
@@ -76,14 +76,14 @@ def _fewer_experts(architecture: type[PreTrainedModel], config: PretrainedConfig
     return Sizes(experts=experts - removed)
 
 
-def _smallest(architecture: type[PreTrainedModel], config: PretrainedConfig, sizes: Sizes) -> int:
+def _smallest(architecture: type[PreTrainedModel], config: PreTrainedConfig, sizes: Sizes) -> int:
     """Return the number of parameters with these sizes and one hidden unit."""
     units = {"intermediate_size": 1} if sizes.intermediate_size else {}
     return parameter_count(architecture, resized(config, Sizes(**(sizes.given() | units))))
 
 
 def _series(
-    architecture: type[PreTrainedModel], config: PretrainedConfig, series: Iterable[Sizes], target: float
+    architecture: type[PreTrainedModel], config: PreTrainedConfig, series: Iterable[Sizes], target: float
 ) -> dict[Sizes, int]:
     """Return the sizes of a series with the hidden units that reach the target, as far as these are enough.
 
@@ -124,7 +124,7 @@ def best_candidate(
     return min(losses, key=losses.__getitem__), losses
 
 
-def _widths(config: PretrainedConfig, old: Sizes) -> Iterator[Sizes]:
+def _widths(config: PreTrainedConfig, old: Sizes) -> Iterator[Sizes]:
     """Yield every number of heads, from the old one down, with the width that belongs to it."""
     assert old.heads is not None
     assert old.hidden_size is not None
@@ -142,7 +142,7 @@ def _widths(config: PretrainedConfig, old: Sizes) -> Iterator[Sizes]:
 
 
 def _intermediate_size(
-    architecture: type[PreTrainedModel], config: PretrainedConfig, sizes: Sizes, old: Sizes, target: float
+    architecture: type[PreTrainedModel], config: PreTrainedConfig, sizes: Sizes, old: Sizes, target: float
 ) -> int | None:
     """Return how many hidden units reach the target, at most the old number. None: no number."""
     if old.intermediate_size is None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.alignment.match_store import map_tensors, stored_map
 from transfuse.alignment.transform import transform_all
@@ -34,7 +34,7 @@ MODEL = ""  # in place of a space in the names of what is kept, for the tensors 
 def start(
     network: Network,
     blocks: Blocks,
-    configs: tuple[PretrainedConfig, PretrainedConfig],
+    configs: tuple[PreTrainedConfig, PreTrainedConfig],
     batches: tuple[Sequence[Batch], Sequence[Batch]],
     progress: Progress,
     store: Store = NO_STORE,

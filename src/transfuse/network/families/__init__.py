@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from transformers import PretrainedConfig
+from transformers import PreTrainedConfig
 
 from transfuse.errors import SpecError, TransfuseError
 from transfuse.network.families import (
@@ -36,7 +36,7 @@ from transfuse.network.families import (
 from transfuse.network.families.nearest import nearest
 from transfuse.network.spec import Spec
 
-Family = Callable[[PretrainedConfig], Spec]
+Family = Callable[[PreTrainedConfig], Spec]
 
 MODULES = (
     *(vit, vit_mae, dinov2, dinov3, beit, clip, siglip),
@@ -47,7 +47,7 @@ MODULES = (
 FAMILIES: dict[str, Family] = {name: declare for module in MODULES for name, declare in module.ARCHITECTURES.items()}
 
 
-def declare(config: PretrainedConfig, architecture: str) -> Spec:
+def declare(config: PreTrainedConfig, architecture: str) -> Spec:
     """Return the declaration of a checkpoint, by the name of its transformers class.
 
     Raises:

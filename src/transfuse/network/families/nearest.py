@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 
-from transformers import CONFIG_MAPPING, PretrainedConfig
+from transformers import CONFIG_MAPPING, PreTrainedConfig
 from transformers.models.auto import modeling_auto as auto
 
 from transfuse.errors import SpecError
@@ -30,7 +30,7 @@ FIELDS = (  # what the fields of a configuration say of a model type that is in 
 LANGUAGE_MODEL = "docs/families.md#language-models-inside-multimodal-checkpoints"
 
 
-def nearest(config: PretrainedConfig, supported: Mapping[str, Callable[[PretrainedConfig], object]]) -> str:
+def nearest(config: PreTrainedConfig, supported: Mapping[str, Callable[[PreTrainedConfig], object]]) -> str:
     """Return the end of a sentence "this class is not supported; ..." that names supported classes close to it.
 
     Args:
@@ -53,17 +53,17 @@ def nearest(config: PretrainedConfig, supported: Mapping[str, Callable[[Pretrain
     return f"supported {kind} with the most similar configurations: {', '.join(closest)}"
 
 
-def _kind(model_type: str, config: PretrainedConfig) -> str:
+def _kind(model_type: str, config: PreTrainedConfig) -> str:
     """Return what a model works on, and how; models that nothing tells of are decoders."""
     by_type = (kind for kind, mapping in KINDS if model_type in mapping)
     by_field = (kind for field, kind in FIELDS if getattr(config, field, None))
     return next(by_type, None) or next(by_field, "decoders")
 
 
-def _language_model(config: PretrainedConfig, supported: Collection[str]) -> str | None:
+def _language_model(config: PreTrainedConfig, supported: Collection[str]) -> str | None:
     """Return the supported class of the language model inside a multimodal model, if there is one."""
     text = getattr(config, "text_config", None)
-    if not isinstance(text, PretrainedConfig) or not hasattr(config, "vision_config"):
+    if not isinstance(text, PreTrainedConfig) or not hasattr(config, "vision_config"):
         return None
     name = dict(_named(auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)).get(text.model_type)
     return name if name in supported else None
@@ -80,7 +80,7 @@ def _named(mapping: Mapping[str, str | tuple[str, ...]]) -> list[tuple[str, str]
     return [(model_type, name if isinstance(name, str) else name[0]) for model_type, name in mapping.items()]
 
 
-def _common_fields(config: PretrainedConfig, model_type: str) -> float:
+def _common_fields(config: PreTrainedConfig, model_type: str) -> float:
     """Return the share of the settings of either configuration that both have."""
     ours, theirs = ({field.name for field in fields(each)} for each in (type(config), CONFIG_MAPPING[model_type]))
     return len(ours & theirs) / len(ours | theirs)
