@@ -102,6 +102,15 @@ def test_a_wider_copy_is_made_narrow_again(tmp_path: Path) -> None:
     assert (found - expected).abs().max() < 0.01 * expected.abs().max()
 
 
+def test_the_whole_wider_model_teaches(tmp_path: Path) -> None:
+    narrow, wide = saved(tmp_path / "narrow", llama, 0), tmp_path / "wide"
+    widened(with_gains(AutoModelForCausalLM.from_pretrained(narrow)), 2).save_pretrained(wide)
+    AutoTokenizer.from_pretrained(narrow).save_pretrained(wide)
+    matched = transfuse.match([narrow, wide], TEXTS, merge="learned", steps=1)
+    assert [model.config.hidden_size for model in matched.inputs.whole.values()] == [48]
+    assert {model.config.hidden_size for model in matched.inputs.models} == {24}
+
+
 def test_half_precision_is_widened_in_single_precision() -> None:
     narrow = with_gains(gpt2(40)).bfloat16()
     wide = widened(narrow, 2)
