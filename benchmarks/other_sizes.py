@@ -123,7 +123,7 @@ def parent(sizes: Mapping[str, int], data: Dataset, number: int, seed: int) -> P
         crowd.SHARED = before
 
 
-def measured(models: list[PreTrainedModel], setting: Setting, steps: int, keep: Keep, widths: bool) -> None:
+def measured(models: list[PreTrainedModel], setting: Setting, steps: int, keep: Keep, flow: bool) -> None:
     """Measure every way to fuse two models into the sizes of the first."""
     given, options = setting.given, setting.options
     keep("anchor", models[0])
@@ -137,7 +137,7 @@ def measured(models: list[PreTrainedModel], setting: Setting, steps: int, keep: 
         control = deepcopy(parents[number])
         WeightDistillation(control, parents, matched.weights, split, learning, weighting).run("weights")
         keep(f"{name}, trained by the same steps (control)", control)
-    for name, way in WAYS.items() if widths else ():
+    for name, way in WAYS.items() if flow else ():
         trained = {"steps": steps} if way["merge"] == "learned" else {}
         keep(name, fuse(models, given, **options, **way, **trained).model)
     keep("ensemble, weighted as the default", ensemble(models, "auto", list(setting.tests)))
@@ -163,9 +163,8 @@ def main() -> None:
                 print(f"{name:70} {metrics.loss:.3f} {100 * metrics.accuracy:.1f} %", flush=True)
                 record(f"other-sizes-{args.data}", {"seeds": args.seeds, "steps": args.steps, "rows": rows})
 
-            measured(
-                models, setting, args.steps, keep, widths=kind == "narrower" and args.data != "books"
-            )  # which the flow refuses
+            flow = kind == "narrower" and args.data != "books"  # it refuses Llamas with other numbers of heads
+            measured(models, setting, args.steps, keep, flow)
 
 
 def table(data: str) -> str:
