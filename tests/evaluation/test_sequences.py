@@ -85,6 +85,15 @@ def test_a_fusion_reads_the_sources_that_eval_reads(folder: Path) -> None:
     assert row["target"] == TARGETS[12]
 
 
+@pytest.mark.parametrize("options", [{"merge": "least-squares"}, {"align": "flow"}])
+def test_the_decoder_reads_the_targets_if_nothing_is_trained(folder: Path, options: dict[str, Any]) -> None:
+    data = Dataset.from_dict(LAYOUTS["source, target"])
+    batches = transfuse.match([folder, folder], data, device="cpu", **options).context.batches
+    read = {tuple(row[1:].tolist()) for batch in batches for row in batch["decoder_input_ids"]}
+    targets = tokenizer()(TARGETS, return_tensors="pt", padding=True)["input_ids"]
+    assert read == {tuple(row[:-1].tolist()) for row in targets}
+
+
 def test_rows_without_a_source_are_left_out() -> None:
     rows = {"source": [None, " ", *SOURCES[2:]], "target": TARGETS}
     labeled = with_targets(load_samples(rows))

@@ -100,7 +100,7 @@ def _labeled(samples: Samples, model: PreTrainedModel, options: Options) -> Samp
         if model_task.kind in UNTRAINABLE:
             raise ConfigError(f"{type(model).__name__} has no labels; leave out the option that needs them")
         return with_model_ids(model.config, model_task.labeled(samples))
-    if model_task is SEQUENCE_TO_SEQUENCE and options.learns:
+    if model_task is SEQUENCE_TO_SEQUENCE:
         with suppress(NoLabelsError):
             return model_task.labeled(samples)
     return readable(samples, model)
