@@ -1,7 +1,7 @@
 """The sizes of a fused model that grows, derived from a ratio of parameters."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from transfuse.network.changed_spaces import changed_sizes
 from transfuse.network.families import declare
 from transfuse.network.model import empty_like
 from transfuse.network.operations import Linear
-from transfuse.network.parameter_count import intermediate_size, parameter_count
+from transfuse.network.parameter_count import CountFn, count_fn, intermediate_size, parameter_count
 from transfuse.network.sizes import Sizes, heads_make_width, is_valid, resized, sizes_of
 from transfuse.network.spec import Spec
 
@@ -67,9 +67,10 @@ def growth_plan(models: Sequence[PreTrainedModel], ratio: float) -> GrowthPlan:
     anchor = models[0]
     config, architecture = anchor.config, type(anchor)
     old = sizes_of(config)
+    count = count_fn(architecture, config)
     own = parameter_count(architecture, config)
     most = _together(models, old)
-    possible = list(_possible(anchor, old, most, ratio * own))
+    possible = list(_possible(anchor, count, old, most, ratio * own))
     if not possible:
         raise ConfigError(
             f"grow: a {architecture.__name__} cannot have more hidden units or heads than its parents; leave grow out"
@@ -80,7 +81,7 @@ def growth_plan(models: Sequence[PreTrainedModel], ratio: float) -> GrowthPlan:
             f"grow: {ratio:g} times the anchor's parameters leave no room for more hidden units or heads; give more"
         )
     wide = {role: len(models) * size if _gain(grown, old, role) else size for role, size in old.given().items()}
-    parameters = {"anchor": own, "grown": parameter_count(architecture, resized(config, grown))}
+    parameters = {"anchor": own, "grown": count(grown)}
     has_all = all(size == most[role] for role, size in grown.given().items() if _gain(grown, old, role))
     return GrowthPlan(old, Sizes(**wide), grown, parameters, has_all)
 
@@ -95,29 +96,30 @@ def _together(models: Sequence[PreTrainedModel], old: Sizes) -> dict[str, int]:
     return {role: sum(min(sizes.get(role, size), size) for sizes in given) for role, size in old.given().items()}
 
 
-def _possible(anchor: PreTrainedModel, old: Sizes, most: Mapping[str, int], target: float) -> Iterator[Sizes]:
+def _possible(
+    anchor: PreTrainedModel, count: CountFn, old: Sizes, most: Mapping[str, int], target: float
+) -> Iterator[Sizes]:
     """Yield sizes with at most `target` parameters: every number of heads, with as many hidden units as fit.
 
     Args:
         most: the largest number of units of each kind.
     """
-    config, architecture = anchor.config, type(anchor)
+    config = anchor.config
     with_units = _can_have(anchor, old, intermediate_size=2 * (old.intermediate_size or 0))
     assert old.heads is not None
     groups = old.kv_heads or old.heads
     served = old.heads // groups
     heads_grow = not heads_make_width(config) and _can_have(anchor, old, **_heads(old, 2 * groups, served))
-    for count in range(groups, (most["kv_heads" if old.kv_heads else "heads"] if heads_grow else groups) + 1):
-        sizes = Sizes(**(old.given() | _heads(old, count, served)))
+    for number in range(groups, (most["kv_heads" if old.kv_heads else "heads"] if heads_grow else groups) + 1):
+        sizes = replace(old, **_heads(old, number, served))
         if not is_valid(resized(config, sizes)):
             continue
         if with_units:
             assert old.intermediate_size is not None
-            units = intermediate_size(architecture, config, sizes, target)
+            units = intermediate_size(count, old, sizes, target)
             if units >= old.intermediate_size:
-                limit = min(units, most["intermediate_size"])
-                yield Sizes(**(sizes.given() | {"intermediate_size": limit}))
-        elif heads_grow and parameter_count(architecture, resized(config, sizes)) <= target:
+                yield replace(sizes, intermediate_size=min(units, most["intermediate_size"]))
+        elif heads_grow and count(sizes) <= target:
             yield sizes
 
 
@@ -143,7 +145,7 @@ def _can_have(anchor: PreTrainedModel, old: Sizes, **more: int) -> bool:
     config, name = anchor.config, type(anchor).__name__
     spec = declare(config, name)
     try:
-        changed = changed_sizes(spec, declare(resized(config, Sizes(**(old.given() | more))), name))
+        changed = changed_sizes(spec, declare(resized(config, replace(old, **more)), name))
     except SpecError:
         return False
     return bool(changed) and all(_stands_alone(spec, space) for space in changed)

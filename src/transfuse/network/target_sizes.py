@@ -1,5 +1,7 @@
 """The sizes of a smaller model, of which some are given."""
 
+from dataclasses import replace
+
 from transformers import PreTrainedConfig
 
 from transfuse.errors import ConfigError
@@ -25,14 +27,12 @@ def target_sizes(config: PreTrainedConfig, wanted: Sizes, name: str = "the model
             raise ConfigError(f"{role}: {name} has no such size; leave it out")
         if size > own:
             raise ConfigError(f"{role}: {size} is more than the {own} of {name}; give at most {own}")
-    merged = old.given() | wanted.given()
-    merged |= _heads(config, old, wanted, name)
-    sizes = Sizes(**merged)
+    sizes = replace(old, **(wanted.given() | _heads(config, old, wanted, name)))
     if sizes == old:
         raise ConfigError(f"{name} has these sizes already; give a smaller size")
     if not is_valid(resized(config, sizes)):
         assert old.heads is not None
-        counts = [Sizes(**(sizes.given() | {"heads": heads})) for heads in range(1, old.heads + 1)]
+        counts = [replace(sizes, heads=heads) for heads in range(1, old.heads + 1)]
         possible = [str(count.heads) for count in counts if is_valid(resized(config, count))]
         hint = f"heads {', '.join(possible)}, or another hidden_size" if possible else "another hidden_size"
         raise ConfigError(

@@ -5,6 +5,7 @@ several sizes with the same number of parameters are tried. Models with experts 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from math import ceil
 
@@ -12,7 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.progress import Progress
 from transfuse.errors import ConfigError
-from transfuse.network.parameter_count import ROUNDING, intermediate_size, parameter_count
+from transfuse.network.parameter_count import ROUNDING, CountFn, count_fn, intermediate_size, parameter_count
 from transfuse.network.sizes import Sizes, head_size, heads_make_width, is_valid, resized, sizes_of
 
 MIN_SHARE = 0.9  # of the asked number of parameters that a candidate has
@@ -35,38 +36,37 @@ def candidates(
         ConfigError: even the smallest widths have more parameters.
     """
     old = sizes_of(config)
+    count = count_fn(architecture, config)
     if old.experts is not None:
-        return [[_fewer_experts(architecture, config, old.experts, ratio)]]
+        return [[_fewer_experts(count, old.experts, ratio)]]
     series = [[*_widths(config, old)], [*_depths(old)] if removable else []]
-    target = ratio * parameter_count(architecture, config)
-    found = [_series(architecture, config, sizes, target) for sizes in series]
+    whole = parameter_count(architecture, config)
+    target = ratio * whole
+    found = [_series(count, old, sizes, target) for sizes in series]
     if not any(found):
-        whole = parameter_count(architecture, config)
-        smallest = min(_smallest(architecture, config, sizes) for sizes in chain(*series))
+        smallest = min(_smallest(count, sizes) for sizes in chain(*series))
         shares = (share / 100 for share in range(ceil(100 * smallest / whole), 100))
         possible = next(
             (
                 share
                 for share in shares
-                if share > ratio and any(_series(architecture, config, sizes, share * whole) for sizes in series)
+                if share > ratio and any(_series(count, old, sizes, share * whole) for sizes in series)
             ),
             1.0,
         )
         raise ConfigError(
             f"ratio: no sizes keep {ratio:g} of the parameters or less; give at least {possible:g}, or choose sizes"
         )
-    large = [[sizes for sizes, count in some.items() if count >= MIN_SHARE * target] for some in found]
+    large = [[sizes for sizes, number in some.items() if number >= MIN_SHARE * target] for some in found]
     if not any(large):
         counts = dict(chain.from_iterable(some.items() for some in found))
         large = [[max(counts, key=counts.__getitem__)]]
     return [sizes[:: -(-len(sizes) // MAX_CANDIDATES)] for sizes in large if sizes]
 
 
-def _fewer_experts(architecture: type[PreTrainedModel], config: PreTrainedConfig, experts: int, ratio: float) -> Sizes:
+def _fewer_experts(count: CountFn, experts: int, ratio: float) -> Sizes:
     """Return sizes with as many experts as this share of the parameters has room for, but not all of them."""
-    whole, two, one = (
-        parameter_count(architecture, resized(config, Sizes(experts=count))) for count in (experts, 2, 1)
-    )
+    whole, two, one = (count(Sizes(experts=number)) for number in (experts, 2, 1))
     removed = max(1, ceil((1 - ratio) * whole / (two - one)))
     if removed >= experts:
         possible = ceil(100 * one / whole) / 100
@@ -76,28 +76,24 @@ def _fewer_experts(architecture: type[PreTrainedModel], config: PreTrainedConfig
     return Sizes(experts=experts - removed)
 
 
-def _smallest(architecture: type[PreTrainedModel], config: PreTrainedConfig, sizes: Sizes) -> int:
+def _smallest(count: CountFn, sizes: Sizes) -> int:
     """Return the number of parameters with these sizes and one hidden unit."""
-    units = {"intermediate_size": 1} if sizes.intermediate_size else {}
-    return parameter_count(architecture, resized(config, Sizes(**(sizes.given() | units))))
+    return count(replace(sizes, intermediate_size=1) if sizes.intermediate_size else sizes)
 
 
-def _series(
-    architecture: type[PreTrainedModel], config: PreTrainedConfig, series: Iterable[Sizes], target: float
-) -> dict[Sizes, int]:
+def _series(count: CountFn, old: Sizes, series: Iterable[Sizes], target: float) -> dict[Sizes, int]:
     """Return the sizes of a series with the hidden units that reach the target, as far as these are enough.
 
     Returns:
         The number of parameters with each of them.
     """
-    old = sizes_of(config)
     found: dict[Sizes, int] = {}
     for sizes in series:
-        units = _intermediate_size(architecture, config, sizes, old, target)
+        units = _intermediate_size(count, old, sizes, target)
         if units is None:
             continue
-        fitted = Sizes(**(sizes.given() | ({"intermediate_size": units} if old.intermediate_size else {})))
-        found[fitted] = parameter_count(architecture, resized(config, fitted))
+        fitted = replace(sizes, intermediate_size=units) if old.intermediate_size else sizes
+        found[fitted] = count(fitted)
         if found[fitted] < MIN_SHARE * target and units in (0, old.intermediate_size):
             break  # later ones are smaller still
     return found
@@ -106,22 +102,7 @@ def _series(
 def _depths(old: Sizes) -> Iterator[Sizes]:
     """Yield every smaller number of blocks."""
     for layers in range((old.layers or 1) - 1, 0, -1):
-        yield Sizes(**(old.given() | {"layers": layers}))
-
-
-def best_candidate(
-    sizes: Sequence[Sizes], damage: Callable[[Sizes], float], progress: Progress
-) -> tuple[Sizes, dict[Sizes, float]]:
-    """Return the sizes of a series with the least damage, and the damage of those that were tried, in order.
-
-    The search stops at the second sizes in a row that do more damage than the best so far.
-    """
-    losses: dict[Sizes, float] = {}
-    for candidate in progress.track(sizes, "choosing sizes"):
-        best = min(losses, key=losses.__getitem__, default=None)
-        if best is None or [*losses].index(best) >= len(losses) - 2:
-            losses[candidate] = damage(candidate)
-    return min(losses, key=losses.__getitem__), losses
+        yield replace(old, layers=layers)
 
 
 def _widths(config: PreTrainedConfig, old: Sizes) -> Iterator[Sizes]:
@@ -135,17 +116,15 @@ def _widths(config: PreTrainedConfig, old: Sizes) -> Iterator[Sizes]:
         else:
             step = ROUNDING if old.hidden_size % ROUNDING == 0 else 1
             width = max(step, round(old.hidden_size * heads / old.heads) // step * step)
-        given = old.given() | {"heads": heads, "hidden_size": width}
-        sizes = Sizes(**(given | ({"kv_heads": heads // served} if old.kv_heads else {})))
+        kv_heads = heads // served if old.kv_heads else None
+        sizes = replace(old, heads=heads, hidden_size=width, kv_heads=kv_heads)
         if is_valid(resized(config, sizes)):
             yield sizes
 
 
-def _intermediate_size(
-    architecture: type[PreTrainedModel], config: PreTrainedConfig, sizes: Sizes, old: Sizes, target: float
-) -> int | None:
+def _intermediate_size(count: CountFn, old: Sizes, sizes: Sizes, target: float) -> int | None:
     """Return how many hidden units reach the target, at most the old number. None: no number."""
     if old.intermediate_size is None:
-        return 0 if parameter_count(architecture, resized(config, sizes)) <= target else None
-    units = intermediate_size(architecture, config, sizes, target)
+        return 0 if count(sizes) <= target else None
+    units = intermediate_size(count, old, sizes, target)
     return min(units, old.intermediate_size) if units >= 1 else None

@@ -35,7 +35,7 @@ def start(
     network: Network,
     blocks: Blocks,
     configs: tuple[PreTrainedConfig, PreTrainedConfig],
-    batches: tuple[Sequence[Batch], Sequence[Batch]],
+    batches: BatchSplit,
     progress: Progress,
     store: Store = NO_STORE,
 ) -> tuple[PreTrainedModel, Projection]:
