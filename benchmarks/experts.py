@@ -37,9 +37,9 @@ from transfuse.shrinking.experts.model import fewer_experts
 from transfuse.shrinking.experts.routing import OutputProducts, rows_of
 from transfuse.shrinking.experts.rows import Rows
 from transfuse.shrinking.learn import ProjectedDistillation
-from transfuse.shrinking.plan import fitted
 from transfuse.shrinking.projection import Projection
 from transfuse.shrinking.samples import read_samples
+from transfuse.shrinking.small_model import fitted
 from transfuse.transport.assignment import assignment
 
 SCORE_ROWS = 16384

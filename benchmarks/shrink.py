@@ -46,10 +46,10 @@ from transfuse.network.axes import leaves
 from transfuse.network.layout import unfused
 from transfuse.network.model import network, unfused_tensors
 from transfuse.network.sizes import Sizes, sizes_of
-from transfuse.shrinking import plan as planning
 from transfuse.shrinking import shrink as shrinking
 from transfuse.shrinking import start as starting
 from transfuse.shrinking.blocks import all_blocks
+from transfuse.shrinking.choose_sizes import choose_sizes
 from transfuse.shrinking.depth import choose_blocks
 from transfuse.shrinking.learn import ProjectedDistillation
 from transfuse.shrinking.maps import Selection
@@ -57,6 +57,7 @@ from transfuse.shrinking.observe import Observation
 from transfuse.shrinking.possible import possible_sizes
 from transfuse.shrinking.projection import Projection
 from transfuse.shrinking.samples import read_samples
+from transfuse.shrinking.small_model import configurations, fit_layers
 
 DRAWS = 3  # of the hidden letters of each antibody
 ANTIBODIES = ("antibody", "antibody-light")  # sequences of heavy and of light chains
@@ -163,7 +164,7 @@ class Subject:
         blocks = all_blocks(self.large.model, sizes_of(self.large.model.config).layers)
         if sizes.layers is not None and sizes.layers < blocks.depth:
             blocks = choose_blocks(self.large.model, blocks.stack, sizes.layers, train, silent)
-        configs = planning.configurations(self.large.model.config, sizes, blocks)
+        configs = configurations(self.large.model.config, sizes, blocks)
         return starting.start(self.large, blocks, configs, (train, validation), silent)
 
     def scratch(self, small: PreTrainedModel, epochs: float | None = None) -> PreTrainedModel:
@@ -240,7 +241,7 @@ def compare(subject: Subject, sizes: Sizes, epochs: float | None) -> list[dict[s
 
 
 def _fitted(small: PreTrainedModel, projection: Projection, batches: Any) -> PreTrainedModel:
-    planning.fit_layers(small, projection, batches, silent)
+    fit_layers(small, projection, batches, silent)
     return small
 
 
@@ -268,7 +269,7 @@ def main() -> None:
             results["large"] = {"parameters": subject.loaded.num_parameters(), **subject.measure(subject.loaded)}
             print(results["large"], flush=True)
         possible = possible_sizes(str(model), subject.loaded, options)
-        sizes, _ = planning.choose_sizes(subject.large, possible, shrinking.split(subject.batches), silent)
+        sizes, _ = choose_sizes(subject.large, possible, shrinking.split(subject.batches), silent)
         results[str(ratio)] = {"sizes": sizes.given(), "rows": compare(subject, sizes, args.epochs)}
         record(args.name, {"split": args.split, "samples": args.samples, "steps": args.steps, "results": results})
 

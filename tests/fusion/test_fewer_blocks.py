@@ -122,7 +122,7 @@ def test_an_interrupted_run_takes_the_blocks_from_its_cache(
     pair: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = transfuse.fuse(pair, TEXTS, cache=tmp_path / "cache", **FITTED).model.state_dict()
-    monkeypatch.setattr("transfuse.shrinking.plan.choose_blocks", None)
+    monkeypatch.setattr("transfuse.shrinking.small_model.choose_blocks", None)
     again = transfuse.fuse(pair, TEXTS, cache=tmp_path / "cache", **FITTED).model.state_dict()
     for name, values in first.items():
         assert torch.equal(values, again[name]), name

@@ -19,7 +19,7 @@ from transfuse.network.model import network
 from transfuse.network.parameter_count import parameter_count
 from transfuse.network.sizes import Sizes, resized, sizes_of
 from transfuse.network.target_sizes import target_sizes
-from transfuse.shrinking.plan import choose_sizes
+from transfuse.shrinking.choose_sizes import choose_sizes
 from transfuse.shrinking.possible import possible_sizes
 from transfuse.shrinking.ratio import MIN_SHARE, candidates
 
@@ -74,7 +74,7 @@ def test_sizes_are_compared_on_samples_that_nothing_was_fitted_to(monkeypatch: p
         seen.extend(batch["input_ids"] for batch in batches)
         return {}
 
-    monkeypatch.setattr("transfuse.shrinking.plan.fit_layers", remember)
+    monkeypatch.setattr("transfuse.shrinking.small_model.fit_layers", remember)
     batches = [{"input_ids": torch.full((4, 6), number)} for number in range(8)]
     large = network(BertModel(BERT).eval(), torch.device("cpu"))
     choose_sizes(large, candidates(BertModel, BERT, 0.6, removable=True), (batches[:6], batches[6:]), silent)

@@ -24,8 +24,9 @@ from transfuse.errors import ConfigError, SpecError
 from transfuse.network.parameter_count import parameter_count
 from transfuse.network.sizes import Sizes, resized
 from transfuse.network.target_sizes import target_sizes
+from transfuse.shrinking.choose_sizes import tried_candidates
 from transfuse.shrinking.possible import possible_sizes
-from transfuse.shrinking.ratio import best_candidate, candidates
+from transfuse.shrinking.ratio import candidates
 
 VIT = ViTConfig(hidden_size=64, num_hidden_layers=4, num_attention_heads=4, intermediate_size=128, image_size=16)
 GPT2 = GPT2Config(n_embd=64, n_layer=3, n_head=4, vocab_size=90, n_positions=16)
@@ -125,12 +126,10 @@ def test_a_share_of_the_parameters(architecture: Any, config: Any, ratio: float)
         assert values == sorted(set(values), reverse=True)
 
 
-def test_the_best_sizes_are_taken_and_worse_ones_end_the_search() -> None:
+def test_two_worse_sizes_in_a_row_end_the_search() -> None:
     sizes = [Sizes(hidden_size=width) for width in (6, 5, 4, 3, 2, 1)]
     damage = dict(zip(sizes, [3.0, 1.0, 2.0, 1.5, 0.1, 0.0], strict=True))
-    best, tried = best_candidate(sizes, damage.__getitem__, silent)
-    assert best == sizes[1]
-    assert tried == {size: damage[size] for size in sizes[:4]}
+    assert tried_candidates(sizes, damage.__getitem__, silent) == {size: damage[size] for size in sizes[:4]}
 
 
 def test_settings_of_single_blocks_follow_those_that_stay() -> None:

@@ -1,6 +1,7 @@
 """How far a changed model's predictions are from those of the whole model."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -41,6 +42,11 @@ class Damage:
         """Return what outputs predict, and their own losses against that."""
         targets = self.loss.predictions(outputs)
         return targets, self.loss.losses(outputs, targets, reduction="none")
+
+
+def damage_fn(whole: PreTrainedModel, batches: Sequence[Batch]) -> Callable[[PreTrainedModel], float]:
+    """Return a function that measures the damage to models of other widths, whose raw outputs may differ in size."""
+    return Damage(whole, batches).of if has_logits(whole) else partial(lost_similarity, whole, batches)
 
 
 def lost_similarity(whole: PreTrainedModel, batches: Sequence[Batch], model: PreTrainedModel) -> float:

@@ -4,14 +4,13 @@ Hidden units are often worth less than the width of the stream, the heads and th
 several sizes with the same number of parameters are tried. Models with experts get fewer experts.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from math import ceil
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from transfuse.base.progress import Progress
 from transfuse.errors import ConfigError
 from transfuse.network.parameter_count import ROUNDING, CountFn, count_fn, intermediate_size, parameter_count
 from transfuse.network.sizes import Sizes, head_size, heads_make_width, is_valid, resized, sizes_of

@@ -36,11 +36,12 @@ from transfuse.network.model import Network, network
 from transfuse.network.precision import stored_as
 from transfuse.network.registry import load_families
 from transfuse.network.sizes import Sizes
+from transfuse.shrinking.choose_sizes import choose_sizes
 from transfuse.shrinking.learn import ProjectedDistillation
-from transfuse.shrinking.plan import choose_sizes, fitted, plan
 from transfuse.shrinking.possible import possible_sizes
 from transfuse.shrinking.result import Shrunk
 from transfuse.shrinking.samples import read_samples
+from transfuse.shrinking.small_model import fitted, size_record
 from transfuse.shrinking.split import split, split_to_fit
 from transfuse.shrinking.streamed import checked_streaming, mapped_checkpoint, with_precision
 
@@ -131,7 +132,7 @@ def _shrunk(
     record = {
         "shrunk": source.entry(),
         "options": chosen.model_dump(mode="json"),
-        **plan(empty, sizes),
+        **size_record(empty, sizes),
         **({"tried_sizes": tried} if tried else {}),
         "data": GENERATED if is_generated(data) else data_name(data),
         "calibration_samples": sum(map(batch_size, batches)),

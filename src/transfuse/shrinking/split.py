@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from transfuse.base.batch import Batch, batch_size, first_samples, has_targets, validation_split
+from transfuse.distillation.validation import BatchSplit
 from transfuse.errors import NO_TARGETS, ConfigError, DataError
 from transfuse.merging.learning import MAX_FITTED_SAMPLES
 
@@ -22,12 +23,12 @@ def split(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
     return train, validation
 
 
-def split_again(train: Sequence[Batch], validation: Sequence[Batch]) -> tuple[Sequence[Batch], Sequence[Batch]]:
+def split_again(train: Sequence[Batch], validation: Sequence[Batch]) -> BatchSplit:
     """Return two parts of the training samples, or both splits as they are if there is only one training sample."""
     return split(train) if sum(map(batch_size, train)) > 1 else (train, validation)
 
 
-def split_to_fit(batches: Sequence[Batch], trains: bool) -> tuple[Sequence[Batch], Sequence[Batch]]:
+def split_to_fit(batches: Sequence[Batch], trains: bool) -> BatchSplit:
     """Return the samples that layers are fitted to, as samples to choose units and blocks by, and others.
 
     Args:

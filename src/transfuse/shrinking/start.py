@@ -1,6 +1,6 @@
 """The small model before its layers are fitted: the large model's weights, carried into the smaller spaces."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from torch import Tensor
@@ -8,10 +8,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.alignment.match_store import map_tensors, stored_map
 from transfuse.alignment.transform import transform_all
-from transfuse.base.batch import Batch
 from transfuse.base.cache import NO_STORE, Entry, Store
 from transfuse.base.owners import by_owner
 from transfuse.base.progress import Progress
+from transfuse.distillation.validation import BatchSplit
 from transfuse.network.changed_spaces import changed_sizes
 from transfuse.network.layout import unfused
 from transfuse.network.model import Network, declaration, empty_like, unfused_tensors, with_tensors

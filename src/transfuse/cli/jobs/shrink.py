@@ -26,10 +26,10 @@ from transfuse.evaluation.models import evaluate_models
 from transfuse.report.facts import Facts, Measurement
 from transfuse.report.shrunk import shrunk_measurement, shrunk_verdict
 from transfuse.report.shrunk_page import shrunk_page
-from transfuse.shrinking.plan import plan
 from transfuse.shrinking.possible import possible_sizes
 from transfuse.shrinking.result import Shrunk
 from transfuse.shrinking.shrink import shrink
+from transfuse.shrinking.small_model import size_record
 from transfuse.shrinking.streamed import checked_streaming, loaded_bytes
 
 
@@ -53,7 +53,7 @@ def plan_job(request: ShrinkRequest, max_memory: int | None, progress: Progress)
         streams = checked_streaming(request.model, empty, series, options, progress.warn)
         needed = None if streams else limit_for(loaded_bytes(empty), options.torch_device())
     return {
-        "possible": [plan(empty, sizes) for some in series for sizes in some],
+        "possible": [size_record(empty, sizes) for some in series for sizes in some],
         "streams": streams,
         "needed_bytes": needed,
     }

@@ -14,6 +14,7 @@ from transfuse.base.batch import Batch, first_batches
 from transfuse.base.budget import cache_bytes, token_count
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.progress import Progress
+from transfuse.distillation.validation import BatchSplit
 from transfuse.merging.layers import restore_modules, save_modules, submodules
 from transfuse.network.model import declaration
 from transfuse.shrinking.experts.fit import FitFn, fit_experts
@@ -27,7 +28,7 @@ COPIES = 8  # of each row in memory
 def fewer_experts(
     large: PreTrainedModel,
     small: PreTrainedModel,
-    batches: tuple[Sequence[Batch], Sequence[Batch]],
+    batches: BatchSplit,
     progress: Progress,
     fit_experts: FitFn = fit_experts,
     store: Store = NO_STORE,

@@ -1,85 +1,34 @@
-"""The sizes of the small model, the best of several with as many parameters, and its layers, fitted."""
+"""The small model of given sizes, and its layers, fitted."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from itertools import chain
 from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from transfuse.base.batch import Batch, first_samples
+from transfuse.base.batch import Batch
 from transfuse.base.cache import NO_STORE, Store
-from transfuse.base.progress import Progress, silent
+from transfuse.base.progress import Progress
 from transfuse.checkpoint.mapped_model import mapped_zeros
 from transfuse.checkpoint.spill import TensorSpill
+from transfuse.distillation.validation import BatchSplit
 from transfuse.merging.least_squares import least_squares
 from transfuse.network.model import Network, declaration, empty_like, network
-from transfuse.network.outputs import has_logits
 from transfuse.network.parameter_count import parameter_count
 from transfuse.network.sizes import Sizes, resized, sizes_of
 from transfuse.shrinking.blocks import Blocks, all_blocks
-from transfuse.shrinking.damage import Damage, lost_similarity
 from transfuse.shrinking.depth import AllowedFn, any_blocks, choose_blocks
 from transfuse.shrinking.experts.layer import expert_layers
 from transfuse.shrinking.experts.model import fewer_experts
 from transfuse.shrinking.projection import Projection
-from transfuse.shrinking.ratio import best_candidate
-from transfuse.shrinking.split import split_again
 from transfuse.shrinking.start import folded, start, unchanged
-
-CHOICE_SAMPLES = 200  # that sizes are compared on, as long as there is more than one choice
-
-
-def choose_sizes(
-    large: Network,
-    possible: Sequence[Sequence[Sizes]],
-    split: tuple[Sequence[Batch], Sequence[Batch]],
-    progress: Progress,
-    store: Store = NO_STORE,
-) -> tuple[Sizes, list[dict[str, Any]]]:
-    """Return the sizes with which the predictions change least once layers are fitted, and all that were tried.
-
-    Models without a head are compared by the similarities of samples.
-
-    Args:
-        possible: series of possible sizes.
-        split: training and validation samples, of which the first ones are used. Layers are fitted to the former, and
-            predictions are compared on the latter. (If there is only one of the former, layers are fitted to both.)
-        store: cache of the change of the predictions, by sizes.
-
-    Raises:
-        DataError: there are too few samples to compare models without a head.
-    """
-    if sum(map(len, possible)) == 1:
-        return next(chain.from_iterable(possible)), []
-    train, validation = ([*first_samples(part, CHOICE_SAMPLES)] for part in split)
-    own_split = split_again(train, validation)
-    if has_logits(large.model):
-        damage = Damage(large.model, validation).of
-    else:
-        damage = partial(lost_similarity, large.model, validation)
-
-    def measured(sizes: Sizes) -> float:
-        """Return the divergence from the large model's predictions, or from its similarities."""
-        name = f"sizes {'-'.join(map(str, sizes.given().values()))}"
-        if (entry := store.load(name)) is not None:
-            return float(entry.facts)
-        divergence = damage(fitted(large, sizes, own_split, silent)[0])
-        store.keep(name, {}, divergence)
-        return divergence
-
-    losses: dict[Sizes, float] = {}
-    for series in possible:
-        losses |= best_candidate(series, measured, progress)[1]
-    best = min(losses, key=losses.__getitem__)
-    return best, [sizes.given() | {"divergence": loss} for sizes, loss in losses.items()]
 
 
 def fitted(
     large: Network,
     sizes: Sizes,
-    split: tuple[Sequence[Batch], Sequence[Batch]],
+    split: BatchSplit,
     progress: Progress,
     store: Store = NO_STORE,
     allowed: AllowedFn = any_blocks,
@@ -131,7 +80,7 @@ def _chosen_blocks(
 def with_fewer_experts(
     large: Network,
     sizes: Sizes,
-    split: tuple[Sequence[Batch], Sequence[Batch]],
+    split: BatchSplit,
     progress: Progress,
     store: Store = NO_STORE,
 ) -> tuple[Network, dict[str, Any]]:
@@ -175,7 +124,7 @@ def configurations(config: PreTrainedConfig, sizes: Sizes, blocks: Blocks) -> tu
     return resized(config, cut, blocks.kept), resized(config, sizes, blocks.kept)
 
 
-def plan(loaded: PreTrainedModel, sizes: Sizes) -> dict[str, Any]:
+def size_record(loaded: PreTrainedModel, sizes: Sizes) -> dict[str, Any]:
     """Return the sizes and the number of parameters before and after."""
     small = parameter_count(type(loaded), resized(loaded.config, sizes))
     return {
