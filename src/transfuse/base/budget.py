@@ -146,14 +146,14 @@ def fitting_parts(models: Sequence[PreTrainedModel], batch: Batch, gradients: bo
         yield indices, {name: values[indices.to(values.device)] for name, values in batch.items()}
 
 
-def check_sample(model: PreTrainedModel, example: Batch, gradients: bool = False) -> None:
+def check_sample(model: PreTrainedModel, example: Batch) -> None:
     """Check that a limit leaves enough memory for the longest sample, the one in `example`.
 
     Raises:
         MemoryLimitError: it does not.
     """
     longest = tokens_per_sample(model.config, example)
-    needed = longest * token_bytes(model.config, longest, gradients)
+    needed = longest * token_bytes(model.config, longest)
     if _has_token_labels(example):
         needed += LOGIT_COPIES * FLOAT_BYTES * longest * _outputs_per_token(model)
     free = free_bytes(model.device)

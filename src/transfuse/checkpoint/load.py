@@ -81,13 +81,13 @@ def load_model(path: str | Path, dtype: torch.dtype | None = None, pickle: Pickl
     return with_actual_ties(with_eager_experts(model)).eval()
 
 
-def load_empty(path: str | Path, dtype: torch.dtype | None = None, pickle: PicklePolicy = "refuse") -> PreTrainedModel:
+def load_empty(path: str | Path, pickle: PicklePolicy = "refuse") -> PreTrainedModel:
     """Load a model as `load_model` does, but on the meta device, without its weights.
 
     Raises:
         CheckpointError: as in `load_model`, except for values that are not finite.
     """
-    source, model = _load_empty(path, dtype, pickle)
+    source, model = _load_empty(path, None, pickle)
     return with_equal_tensors_tied(with_eager_experts(model), source.folder).eval()
 
 

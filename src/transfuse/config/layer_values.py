@@ -54,18 +54,17 @@ def _number(value: object) -> float:
 LayerValue = Annotated[Any, PlainValidator(parse_layer_value), PlainSerializer(lambda value: value)]
 
 
-def value_at(value: Any, names: Sequence[str], depth: float, default: float | None = None) -> float | None:
-    """Return the number for one tensor.
+def value_at(value: Any, names: Sequence[str], depth: float) -> float | None:
+    """Return the number for one tensor; None if a mapping has no entry for it.
 
     Args:
         value: as `parse_layer_value` returns it.
         names: the tensor's names.
         depth: from 0, the first layer and what comes before it, to 1, the last layer and what comes after it.
-        default: what a mapping without an entry for the tensor gives.
     """
     if isinstance(value, Mapping):
         parts = (part for part in value if part == EVERYTHING or any(part in name for name in names))
-        entry = value.get(next(parts, None), default)
+        entry = value.get(next(parts, None))
         return None if entry is None else value_at(entry, names, depth)
     if isinstance(value, tuple | list):
         position = depth * (len(value) - 1)

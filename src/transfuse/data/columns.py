@@ -18,6 +18,7 @@ IMAGE_SUFFIXES = frozenset(
 LABEL_NAMES = ("label", "labels", "fine_label", "target", "class", "y")
 TEXT_NAMES = ("text", "sentence", "content")
 STRINGS = ("string", "large_string")
+MAX_LISTED = 8  # names in a message
 
 
 def with_image_feature(
@@ -245,7 +246,7 @@ def _only(columns: Sequence[str]) -> str | None:
     return columns[0] if len(columns) == 1 else None
 
 
-def listed_names(names: Sequence[str], most: int = 8) -> str:
+def listed_names(names: Sequence[str]) -> str:
     """Return the first names for a message, and how many more there are."""
-    shown = ", ".join(repr(name) for name in names[:most]) or "none"
-    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+    shown = ", ".join(repr(name) for name in names[:MAX_LISTED]) or "none"
+    return shown + (f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else "")

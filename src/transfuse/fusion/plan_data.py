@@ -19,7 +19,6 @@ from transfuse.fusion.plan_learning import LearningMemory
 from transfuse.fusion.plan_parts import DataPlan, MemoryParts, MemoryStage, with_freed_blocks
 from transfuse.fusion.plan_samples import SampleSizes, sample_sizes
 from transfuse.fusion.plan_shape import ModelShape
-from transfuse.merging.learning import MAX_FITTED_SAMPLES
 
 LOGIT_COPIES = 5  # logits of two parents, their mean, and one of them with its probabilities
 
@@ -157,7 +156,7 @@ class DataEstimate:
 
     @cached_property
     def _fitting(self) -> FittingMemory:
-        return FittingMemory(self._anchor, self.shape, self.count, self.samples, MAX_FITTED_SAMPLES)
+        return FittingMemory(self._anchor, self.shape, self.count, self.samples)
 
     @cached_property
     def _learning(self) -> LearningMemory:

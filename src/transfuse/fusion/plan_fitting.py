@@ -12,6 +12,7 @@ from transfuse.fusion.plan_parts import MemoryParts, MemoryStage, large_blocks
 from transfuse.fusion.plan_samples import SampleSizes
 from transfuse.fusion.plan_shape import ModelShape
 from transfuse.merging.head_problem import ITERATIONS
+from transfuse.merging.learning import MAX_FITTED_SAMPLES
 from transfuse.merging.least_squares import MAX_CANDIDATE_INPUTS, ROWS_PER_INPUT
 from transfuse.merging.output_head import MAX_SCORES, RIDGE_PENALTIES
 from transfuse.merging.reader_rows import BLOCK_ROWS, VALIDATION_SHARE, row_count
@@ -30,14 +31,12 @@ class FittingMemory:
         model: the largest model, whose tensors may be empty.
         parents: number of parents.
         samples: the samples that are drawn.
-        limit: number of samples that layers are fitted to.
     """
 
     model: PreTrainedModel
     shape: ModelShape
     parents: int
     samples: SampleSizes
-    limit: int
 
     def stages(self) -> Iterator[MemoryStage]:
         """Yield what is done, and the memory that it takes besides the models."""
@@ -100,7 +99,7 @@ class FittingMemory:
     def head(self) -> MemoryParts:
         """Return the memory of fitting the output head: the parents' probabilities, and the steps of L-BFGS."""
         shape, samples = self.shape, self.samples
-        answers = min(samples.count, self.limit) * samples.answers * samples.mean_tokens / samples.tokens
+        answers = min(samples.count, MAX_FITTED_SAMPLES) * samples.answers * samples.mean_tokens / samples.tokens
         train = min(MAX_SCORES / shape.classes, answers)
         validation = min(MAX_SCORES / shape.classes, answers / VALIDATION_EVERY)
         row_bytes = FLOAT_BYTES * (shape.classes + shape.width)
@@ -118,7 +117,7 @@ class FittingMemory:
     def _fitted_tokens(self) -> float:
         """Return the number of tokens that layers are fitted to and validated on."""
         rows = ROWS_PER_INPUT * self.shape.hidden * self.parents * (1 + 1 / (VALIDATION_EVERY - 1))
-        available = min(self.samples.count, self.limit) * self.samples.mean_tokens
+        available = min(self.samples.count, MAX_FITTED_SAMPLES) * self.samples.mean_tokens
         return min(available, rows + self._batch_tokens)
 
     @property
