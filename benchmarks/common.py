@@ -17,7 +17,7 @@ from datasets import Dataset, load_dataset
 from transformers import PreTrainedModel
 
 from transfuse.alignment.interface import AlignContext, Alignment, aligned_weights
-from transfuse.merging.methods import MERGE_METHODS
+from transfuse.merging.methods import MERGE_FUNCTIONS
 from transfuse.merging.request import MergeRequest
 from transfuse.network.model import Network
 
@@ -141,6 +141,6 @@ def merged(
         batches=context.batches,
         **options,
     )
-    model = MERGE_METHODS[method](request)
+    model = MERGE_FUNCTIONS[method](request)
     assert isinstance(model, PreTrainedModel)
     return model, request.record

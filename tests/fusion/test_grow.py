@@ -20,7 +20,7 @@ from transfuse.config.options import Options
 from transfuse.errors import ConfigError, TransfuseError
 from transfuse.fusion.align import align
 from transfuse.fusion.grow import growth, growth_plan, shortfall
-from transfuse.merging.methods import MERGE_METHODS
+from transfuse.merging.methods import MERGE_FUNCTIONS
 from transfuse.merging.request import MergeRequest
 from transfuse.merging.starts import PREDICTIONS_ONLY
 from transfuse.network.model import network
@@ -51,7 +51,7 @@ def grown(case: Case, models: Sequence[PreTrainedModel], ratio: float, method: s
     request = MergeRequest(
         anchor=networks[0], parents=aligned_weights(alignments), weights=weights, batches=batches, growth=shapes
     )
-    merged = MERGE_METHODS["least-squares"](request)
+    merged = MERGE_FUNCTIONS["least-squares"](request)
     assert isinstance(merged, PreTrainedModel)
     return merged
 

@@ -9,9 +9,9 @@ from cases import CASES
 from safetensors.torch import load_file
 
 import transfuse
-from transfuse.config.literals import MERGE_METHODS as NAMES
+from transfuse.config.literals import MERGE_METHODS, LayerOptions
 from transfuse.errors import ConfigError, SpecError
-from transfuse.merging.methods import MERGE_METHODS, merge_method
+from transfuse.merging.methods import MERGE_FUNCTIONS, merge_method
 from transfuse.merging.request import MergeRequest
 from transfuse.network import registry
 
@@ -23,9 +23,9 @@ FULL_NORM = Path(__file__).parents[2] / "examples" / "full_norm.py"
 def only_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Forget methods, and files that registered them, after each test."""
     monkeypatch.setattr(registry, "_imported", set())
-    before = dict(NAMES), dict(MERGE_METHODS)
+    before = dict(MERGE_METHODS), dict(MERGE_FUNCTIONS)
     yield
-    for current, known in zip((NAMES, MERGE_METHODS), before, strict=True):
+    for current, known in zip((MERGE_METHODS, MERGE_FUNCTIONS), before, strict=True):
         current.clear()
         current.update(known)
 
@@ -71,6 +71,30 @@ def test_a_method_may_need_data_and_add_to_the_record(paths: list[str]) -> None:
     with pytest.raises(ConfigError, match="merge: half needs samples; give data"):
         transfuse.fuse(paths, merge="half")
     assert transfuse.fuse(paths, merge="noted").record["note"] == 2
+
+
+def test_a_method_may_take_a_density_and_negative_weights(tmp_path: Path) -> None:
+    model = VIT.build(0).float()
+    for name in ("base", "a", "b"):
+        model.save_pretrained(tmp_path / name)
+        with torch.no_grad():
+            model.classifier.weight.mul_(0.9)
+    base, *paths = (str(tmp_path / name) for name in ("base", "a", "b"))
+    seen: list[LayerOptions] = []
+
+    @merge_method("sparse", needs_base=True, sparse=True, summed=True)
+    def sparse(request: MergeRequest) -> dict[str, torch.Tensor]:
+        seen.append(request.layers)
+        return dict(request.parents[0])
+
+    merge_method("dense", needs_base=True)(sparse)
+    options = {"density": 0.3, "weights": (1, -0.5), "base": base}
+    transfuse.fuse(paths, merge="sparse", **options)
+    assert (seen[0].densities, seen[0].weights) == ((0.3,), (1.0, -0.5))
+    with pytest.raises(ConfigError, match="density: only merge ties, dare-linear, dare-ties, sparse take it"):
+        transfuse.fuse(paths, merge="dense", **options)
+    with pytest.raises(ConfigError, match="negative numbers; choose merge task-arithmetic or dare-linear or sparse"):
+        transfuse.fuse(paths, merge="dense", weights=(1, -0.5), base=base)
 
 
 def test_an_unknown_method_is_refused_with_the_nearest(paths: list[str]) -> None:

@@ -10,7 +10,7 @@ from transfuse.cli.flags import READING, FlagValues, takes_options
 from transfuse.cli.help_texts import DOCTOR
 from transfuse.cli.output import OutputMode
 from transfuse.config.job import Job
-from transfuse.config.literals import NEED_BASE
+from transfuse.config.literals import method_traits
 from transfuse.errors import ConfigError
 
 OPTIONS = ("data", "match_on", "merge", "samples", *READING, "batch_size", "seed", "device", "allow_pickle", "spec")
@@ -33,7 +33,7 @@ def doctor(
 
     data = flags["data"]
     doctor_options = options({name: value for name, value in flags.items() if name != "data"})
-    if doctor_options.merge in NEED_BASE:
+    if method_traits(doctor_options.merge).needs_base:
         raise ConfigError(
             f"merge: {doctor_options.merge} takes a base model, which doctor does not; choose another method"
         )

@@ -75,29 +75,53 @@ class LayerOptions:
         return any(not isinstance(weight, float) for weight in self.weights or ())
 
 
+@dataclass(frozen=True)
+class MethodTraits:
+    """What a merge method needs and takes.
+
+    Attributes:
+        needs_data: whether it is an error to choose the method without `--data`.
+        needs_base: whether it is an error to choose the method without `--base`.
+        sparse: whether the method keeps a share of the entries of task vectors, so that it takes `--density`.
+        summed: whether weights of task vectors count as given, and may be negative, unless the user chose otherwise.
+    """
+
+    needs_data: bool = False
+    needs_base: bool = False
+    sparse: bool = False
+    summed: bool = False
+
+
 # The alignments by name, and whether each keeps every model's function. `alignment.methods.alignment_method` adds to
 # them.
 ALIGNMENTS = {"none": True, "flow": False, "exact": True, "learned": True}
-# The merge methods by name, and whether each needs data. `merging.methods.merge_method` adds to them.
+# The merge methods by name. `merging.methods.merge_method` adds to them.
 MERGE_METHODS = {
-    "mean": False,
-    "least-squares": True,
-    "learned": True,
-    "slerp": False,
-    "task-arithmetic": False,
-    "ties": False,
-    "dare-linear": False,
-    "dare-ties": False,
+    "mean": MethodTraits(),
+    "least-squares": MethodTraits(needs_data=True),
+    "learned": MethodTraits(needs_data=True),
+    "slerp": MethodTraits(),
+    "task-arithmetic": MethodTraits(needs_base=True, summed=True),
+    "ties": MethodTraits(needs_base=True, sparse=True),
+    "dare-linear": MethodTraits(needs_base=True, sparse=True, summed=True),
+    "dare-ties": MethodTraits(needs_base=True, sparse=True),
 }
 # Those that read no samples. A method of your own may read them without needing them, so it is not here.
-BY_WEIGHTS = frozenset(name for name, needs_data in MERGE_METHODS.items() if not needs_data)
-NEED_BASE = {"task-arithmetic", "ties", "dare-linear", "dare-ties"}  # merge methods; `merge_method` adds to them too
-SUMMED = ("task-arithmetic", "dare-linear")  # those whose weights count as given, unless the user chose otherwise
-SPARSE = ("ties", "dare-linear", "dare-ties")  # methods that keep a share of the entries of task vectors
-DENSITY = 0.5  # the default of this share
+BY_WEIGHTS = frozenset(name for name, traits in MERGE_METHODS.items() if not traits.needs_data)
+DENSITY = 0.5  # the default share of the entries of task vectors that a sparse method keeps
 MINUTES: dict[Effort, float] = {"quick": 0.0, "normal": 5.0, "high": 30.0}  # that learning may take
 KEEP_WEIGHT = 0.3  # in carry: of the loss on samples to keep; more of it carries less, and forgets less
 PLUGINS = "transfuse.families"  # entry points: modules that register families or merge methods when imported
 EXACT = ("exact", "learned")  # alignments by exact symmetries
 FITTED_LAYERS = "fitted layers"  # a start of the training, by its name in records
 LEARNING = tuple(field.name for field in fields(LearningOptions))  # options of training alone
+
+
+def method_traits(name: str) -> MethodTraits:
+    """Return what a merge method needs and takes; for auto and unknown names, nothing."""
+    return MERGE_METHODS.get(name, MethodTraits())
+
+
+def methods_with(trait: Literal["needs_base", "sparse", "summed"]) -> list[str]:
+    """Return the names of the merge methods that have a trait."""
+    return [name for name, traits in MERGE_METHODS.items() if getattr(traits, trait)]

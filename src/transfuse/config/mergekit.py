@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from transfuse.config.layer_values import numbers
+from transfuse.config.literals import method_traits
 from transfuse.config.mergekit_settings import Settings, Source
 from transfuse.errors import ConfigError
 
@@ -20,7 +21,7 @@ METHODS = {
     "dare_linear": "dare-linear",
     "dare_ties": "dare-ties",
 }
-AVERAGED = {"task_arithmetic": False, "ties": True, "dare_linear": False, "dare_ties": False}  # normalize, by default
+AVERAGED = {"ties"}  # methods that normalize weights, unless the file says otherwise
 DROPS = {"dare_linear", "dare_ties"}  # methods that rescale what is kept
 PARAMETERS = {
     "linear": {"weight", "normalize"},
@@ -99,7 +100,7 @@ class _File:
         sources, layers = self._sources()
         base = None if self.base_model is None else self._name(self.base_model, "base_model")
         chosen = {"merge": METHODS[self.method], **self._dtype()}
-        if self.method in AVERAGED:
+        if method_traits(METHODS[self.method]).needs_base:
             chosen |= self._task_vectors(sources, base)
         elif self.method == "slerp":
             chosen |= self._slerp(sources, base)
@@ -224,7 +225,7 @@ class _File:
         if self._scalar("rescale", bool, rescales) is not rescales:
             what = f"what is kept is {'always' if rescales else 'never'} rescaled"
             self._refuse_shared("rescale", f"{what} with {self.method}; leave it out")
-        averaged = self._scalar("normalize", bool, AVERAGED[self.method])
+        averaged = self._scalar("normalize", bool, self.method in AVERAGED)
         scale = self._scalar("lambda", int | float, 1.0)  # type: ignore[arg-type]
         if scale < 0:
             self._refuse_shared("lambda", "should not be negative; write negative weights instead")

@@ -16,11 +16,10 @@ from transfuse.config.literals import (
     EXACT,
     LEARNING,
     MERGE_METHODS,
-    NEED_BASE,
     PLUGINS,
-    SPARSE,
-    SUMMED,
     LearningOptions,
+    method_traits,
+    methods_with,
 )
 from transfuse.config.synonyms import nearest
 
@@ -82,13 +81,12 @@ def check_together(chosen: Options, labels: Labels) -> None:
     for name in ("flow.cost", "flow.scale", "flow.transform"):
         if name in given and chosen.flow.plan == "uniform":
             raise refuse(name, "a uniform plan compares no units; leave it out, or choose another plan")
-    if "density" in given and chosen.merge not in SPARSE:
-        raise refuse("density", f"only merge {', '.join(SPARSE)} take it; leave it out, or choose one")
+    if "density" in given and not method_traits(chosen.merge).sparse:
+        raise refuse("density", f"only merge {', '.join(methods_with('sparse'))} take it; leave it out, or choose one")
     if is_negative(chosen) and not sums_task_vectors(chosen):
         what = "only task vectors that are summed take negative numbers"
-        raise refuse(
-            "weights", f"{what}; choose merge {' or '.join(SUMMED)}, or task_weights sum with ties or dare-ties"
-        )
+        summed = " or ".join(methods_with("summed"))
+        raise refuse("weights", f"{what}; choose merge {summed}, or task_weights sum with ties or dare-ties")
     if "grow" in given and "adapter_out" in given:
         raise refuse("grow", "an adapter has the shape of the anchor; leave grow or adapter_out out")
     if chosen.align == "flow" and chosen.match_on == "both":
@@ -102,8 +100,9 @@ def is_negative(chosen: Options) -> bool:
 
 def sums_task_vectors(chosen: Options) -> bool:
     """Return whether task vectors are added by weights that count as given."""
-    summed = chosen.task_weights == "sum" or (chosen.task_weights == "auto" and chosen.merge in SUMMED)
-    return summed and chosen.merge in NEED_BASE
+    traits = method_traits(chosen.merge)
+    summed = chosen.task_weights == "sum" or (chosen.task_weights == "auto" and traits.summed)
+    return summed and traits.needs_base
 
 
 def check_trains(given: Collection[str], learning: LearningOptions, labels: Labels) -> None:
@@ -158,11 +157,11 @@ def unknown_methods(chosen: Options) -> dict[str, str]:
 
 def check_base(chosen: Options, base: bool, data: bool, labels: Labels) -> None:
     """Raise `ConfigError` for options that need a base model where there is none, or that have no use for it."""
-    methods = ", ".join(sorted(NEED_BASE))
+    methods = ", ".join(sorted(methods_with("needs_base")))
     refuse = partial(refused, labels)
     base_flag = spelled(labels, "base")
     if not base:
-        if chosen.merge in NEED_BASE:
+        if method_traits(chosen.merge).needs_base:
             raise refuse(
                 "merge",
                 f"{chosen.merge} merges differences from a base model; give {base_flag}, the model that all of these"
@@ -171,7 +170,7 @@ def check_base(chosen: Options, base: bool, data: bool, labels: Labels) -> None:
         for name in sorted(chosen.model_fields_set & {"task_scale", "task_weights"}):
             raise refuse(name, f"only merge {methods} take it; leave it out, or choose one, with {base_flag}")
         return
-    if (method := chosen.merging(data)) not in NEED_BASE | {"learned"}:
+    if (method := chosen.merging(data)) != "learned" and not method_traits(method).needs_base:
         raise refuse("base", f"merge {method} has no use for it; leave it out, or choose merge {methods}")
     if chosen.grow is not None:
         raise refuse("grow", "task vectors have the shape of the base; leave grow or base out")
@@ -185,7 +184,7 @@ def check_base(chosen: Options, base: bool, data: bool, labels: Labels) -> None:
 
 def fewest_models(merge: str, base: bool) -> int:
     """Return how many models are merged at least. A single one has a task vector if there is a base."""
-    return 1 if base and merge in NEED_BASE else 2
+    return 1 if base and method_traits(merge).needs_base else 2
 
 
 def check_read(values: Mapping[str, Any], labels: Labels, *sources: Any) -> None:
@@ -237,7 +236,7 @@ def check_data(chosen: Options, data: bool, labels: Labels) -> None:
         if getattr(chosen.flow, name) != FlowOptions.model_fields[name].default:
             advice = f"give {data_flag}, or leave it out"
             raise refuse(f"flow.{name}", f"without samples, weights are matched; {advice}")
-    if MERGE_METHODS.get(chosen.merge):
+    if method_traits(chosen.merge).needs_data:
         raise refuse("merge", f"{chosen.merge} needs samples; give {data_flag}, or choose mean")
     for name in sorted(chosen.model_fields_set & {*LEARNING, "effort"}) if chosen.align != "learned" else ():
         if getattr(chosen, name) is not None:

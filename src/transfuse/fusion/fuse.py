@@ -30,7 +30,7 @@ from transfuse.fusion.result import Fusion
 from transfuse.fusion.sample_weighting import sample_weighting
 from transfuse.fusion.streamed import StreamedModel
 from transfuse.fusion.vocabulary import vocabulary_maps
-from transfuse.merging.methods import MERGE_METHODS
+from transfuse.merging.methods import MERGE_FUNCTIONS
 from transfuse.merging.request import MergeRequest
 from transfuse.network.model import declaration, unfused_tensors, with_tensors
 from transfuse.network.outputs import has_logits
@@ -100,7 +100,7 @@ def merge(matched: Matched, progress: Progress | bool = silent, processor: Any =
     watch = Stopwatch()
     request = _request(matched, progress)
     method = _method(matched, progress)
-    merged = MERGE_METHODS[method](request)
+    merged = MERGE_FUNCTIONS[method](request)
     if not isinstance(merged, Mapping | PreTrainedModel):
         raise SpecError(f"merge {method}: returned a {type(merged).__name__}; return tensors by name, or a model")
     fused = _finalize(matched, _in_own_form(matched, merged), progress)

@@ -11,8 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfuse.base.lazy import Tensors
-from transfuse.config.literals import DENSITY, NEED_BASE
-from transfuse.config.literals import MERGE_METHODS as NAMES
+from transfuse.config.literals import DENSITY, MERGE_METHODS, MethodTraits
 from transfuse.merging.learning import learn_weights
 from transfuse.merging.mean import mean
 from transfuse.merging.per_layer import PerLayer
@@ -23,58 +22,54 @@ from transfuse.merging.task_vectors import Sparsify, add, add_elected, drop, mer
 from transfuse.network.model import tied_to
 
 MergeMethod: TypeAlias = Callable[[MergeRequest], Mapping[str, Tensor] | PreTrainedModel]
-MERGE_METHODS: dict[str, MergeMethod] = {}
 
 
-def merge_method(name: str, needs_data: bool = False, needs_base: bool = False) -> Callable[[MergeMethod], MergeMethod]:
+def merge_method(
+    name: str, needs_data: bool = False, needs_base: bool = False, sparse: bool = False, summed: bool = False
+) -> Callable[[MergeMethod], MergeMethod]:
     """Register a merge method under the name that `--merge` takes.
 
     Args:
         needs_data: whether it is an error to choose the method without `--data`.
         needs_base: whether it is an error to choose the method without `--base`.
+        sparse: whether the method keeps a share of the entries of task vectors, so that it takes `--density`.
+        summed: whether weights of task vectors count as given, and may be negative, unless the user chose otherwise.
     """
 
     def register(method: MergeMethod) -> MergeMethod:
-        MERGE_METHODS[name] = method
-        NAMES[name] = needs_data
-        (NEED_BASE.add if needs_base else NEED_BASE.discard)(name)
+        MERGE_FUNCTIONS[name] = method
+        MERGE_METHODS[name] = MethodTraits(needs_data, needs_base, sparse, summed)
         return method
 
     return register
 
 
-@merge_method("mean")
 def merge_mean(request: MergeRequest) -> Tensors:
     """Return the weighted mean of the aligned models."""
     return mean(request.parents, request.tensor_weights)
 
 
-@merge_method("slerp")
 def merge_slerp(request: MergeRequest) -> Tensors:
     """Interpolate two models on the arc between their tensors; the weight of the second is the position."""
     first, second = request.parents
     return slerp(first, second, request.tensor_weights, separate_experts(request.anchor))
 
 
-@merge_method("task-arithmetic", needs_base=True)
 def merge_task_arithmetic(request: MergeRequest) -> Tensors:
     """Add the weighted task vectors to the base."""
     return _merge_task_vectors(request, trim, elected=False, averaged=False, density=1.0)
 
 
-@merge_method("ties", needs_base=True)
 def merge_ties(request: MergeRequest) -> Tensors:
     """Keep the largest entries of the task vectors, and average those that have the elected sign."""
     return _merge_task_vectors(request, trim, elected=True, averaged=True)
 
 
-@merge_method("dare-linear", needs_base=True)
 def merge_dare_linear(request: MergeRequest) -> Tensors:
     """Drop entries of the task vectors at random, rescale the others, and add them."""
     return _merge_task_vectors(request, partial(drop, seed=request.seed), elected=False, averaged=False)
 
 
-@merge_method("dare-ties", needs_base=True)
 def merge_dare_ties(request: MergeRequest) -> Tensors:
     """Drop entries of the task vectors at random, rescale the others, and average those that have the elected sign."""
     return _merge_task_vectors(request, partial(drop, seed=request.seed), elected=True, averaged=True)
@@ -107,16 +102,27 @@ def _merge_task_vectors(
     )
 
 
-@merge_method("least-squares", needs_data=True)
 def merge_least_squares(request: MergeRequest) -> PreTrainedModel:
     """Fit every linear map of the mean to what the parents compute on the samples."""
     return fitted_models(request, request.batches, request.store)[0]
 
 
-@merge_method("learned", needs_data=True)
 def merge_learned(request: MergeRequest) -> PreTrainedModel:
     """Start from fitted layers, from a parent, or from merged task vectors, and train all weights to match the parents.
 
     Held-out samples choose the start and the best step. A carried fine-tune starts from fitted layers or the new base.
     """
     return learn_weights(request, {} if request.base is None else {"ties": partial(merge_ties, request)})
+
+
+# The functions of `config.literals.MERGE_METHODS`.
+MERGE_FUNCTIONS: dict[str, MergeMethod] = {
+    "mean": merge_mean,
+    "least-squares": merge_least_squares,
+    "learned": merge_learned,
+    "slerp": merge_slerp,
+    "task-arithmetic": merge_task_arithmetic,
+    "ties": merge_ties,
+    "dare-linear": merge_dare_linear,
+    "dare-ties": merge_dare_ties,
+}
