@@ -6,9 +6,11 @@ from languages import TEXTS
 
 from transfuse.config.make import make
 from transfuse.config.options import Options
+from transfuse.data.columns import is_number
 from transfuse.data.load import load_samples, open_samples
+from transfuse.data.parts import label_part
 from transfuse.data.splits import CALIBRATION
-from transfuse.errors import DataError
+from transfuse.errors import DataError, NoLabelsError
 
 ROWS = [{"title": f"title {row}", "body": text, "kind": row % 3, "other": 0} for row, text in enumerate(TEXTS)]
 
@@ -31,6 +33,12 @@ def test_a_named_split_is_read() -> None:
     assert opened(data, split="extra").inputs([0]) == ["extra"]
     with pytest.raises(DataError, match=r"no split 'dev'; it has train, test, extra"):
         opened(data, split="dev")
+
+
+def test_a_message_lists_the_first_of_many_columns() -> None:
+    samples = opened(Dataset.from_dict({"text": TEXTS} | {f"tag {number}": TEXTS for number in range(50)}))
+    with pytest.raises(NoLabelsError, match=r"no column that holds tags among 'text', .* and 43 more; name that"):
+        label_part(samples, ("tags",), is_number, "tags")
 
 
 def splits(*names: str) -> DatasetDict:

@@ -1,6 +1,6 @@
 """The columns of a dataset that hold images, texts and labels, and the names of its classes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -236,8 +236,8 @@ def is_number(feature: Any) -> bool:
     return isinstance(feature, Value) and feature.dtype.startswith(("bool", "int", "uint", "float", "double"))
 
 
-def preferred(columns: Sequence[str], usual: Sequence[str]) -> str | None:
-    """Return the column with the first of the usual names, without case."""
+def preferred(columns: Iterable[str], usual: Sequence[str]) -> str | None:
+    """Return the column with the first of the usual names, without case; None if there is none."""
     by_lower_case = {name.lower(): name for name in columns}
     return next((by_lower_case[name] for name in usual if name in by_lower_case), None)
 

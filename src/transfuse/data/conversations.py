@@ -1,11 +1,11 @@
 """Conversations and instructions as texts, by the chat template of a tokenizer."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from datasets import Dataset, Features
 
-from transfuse.data.columns import is_string, raw_values
+from transfuse.data.columns import is_string, preferred, raw_values
 from transfuse.data.context import TEXT, has_context
 from transfuse.data.messages import (
     MESSAGES,
@@ -32,7 +32,7 @@ def conversation_column(dataset: Dataset) -> str | None:
     Conversations that are `chosen` among others are read if no other column has a usual name.
     """
     held = [name for name, feature in dataset.features.items() if holds_messages(feature)]
-    return _usual(held, (*CONVERSATION_NAMES, "chosen"))
+    return preferred(held, (*CONVERSATION_NAMES, "chosen"))
 
 
 class InstructionColumns(NamedTuple):
@@ -51,8 +51,8 @@ class InstructionColumns(NamedTuple):
 def instruction_columns(dataset: Dataset) -> InstructionColumns | None:
     """Return the columns of instructions and their answers; None if there are none."""
     names = dataset.column_names
-    answer = _usual(names, ANSWER_NAMES)
-    question = _usual(names, QUESTION_NAMES)
+    answer = preferred(names, ANSWER_NAMES)
+    question = preferred(names, QUESTION_NAMES)
     if answer is None or question is None:
         return None
     further = _columns_with_values(dataset, (*REFERENCE_NAMES, *SYSTEM_NAMES))
@@ -68,9 +68,9 @@ def with_joined_conversations(dataset: Dataset) -> Dataset:
     A dataset with a column of conversations, and any other one, is returned as it is.
     """
     held = [name for name, feature in dataset.features.items() if holds_messages(feature)]
-    prompt = _usual(held, ("prompt",))
-    answer = _usual(held, ("completion", "chosen"))
-    if prompt is None or answer is None or _usual(held, CONVERSATION_NAMES):
+    prompt = preferred(held, ("prompt",))
+    answer = preferred(held, ("completion", "chosen"))
+    if prompt is None or answer is None or preferred(held, CONVERSATION_NAMES):
         return dataset
 
     def joined(row: dict[str, Any]) -> dict[str, Any]:
@@ -192,7 +192,7 @@ def _parts(value: Any) -> list[str]:
 
 def _columns_with_values(dataset: Dataset, usual: Sequence[str]) -> dict[str, str]:
     """Return the columns with these names, without case, in which something stands, by the usual name."""
-    found = {name: _usual(dataset.column_names, (name,)) for name in usual}
+    found = {name: preferred(dataset.column_names, (name,)) for name in usual}
     return {
         name: column for name, column in found.items() if column is not None and not _has_no_values(dataset, column)
     }
@@ -213,9 +213,3 @@ def _messages(system: str | None, question: str, answer: str) -> list[dict[str, 
     messages = [("system", system or "")] if _is_written(system) else []
     messages += [("user", question), ("assistant", answer)]
     return [{"role": role, "content": content} for role, content in messages]
-
-
-def _usual(columns: Iterable[str], usual: Sequence[str]) -> str | None:
-    """Return the column with the first of these names, without case; None if there is none."""
-    by_lower_case = {name.lower(): name for name in columns}
-    return next((by_lower_case[name] for name in usual if name in by_lower_case), None)

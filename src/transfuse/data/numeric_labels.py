@@ -15,6 +15,7 @@ from transfuse.data.columns import LABEL_NAMES, is_number, is_string, raw_values
 from transfuse.data.parts import (
     class_ids,
     find_column,
+    holds_label_lists,
     label_part,
     list_of,
     require_values,
@@ -51,8 +52,8 @@ def with_label_sets(samples: Samples, config: PreTrainedConfig) -> Samples:
         DataError: there are no such columns, a sample has no list, or a number is neither 0 or 1 nor an id of a class.
     """
     features = samples.dataset.features
-    column = samples.chosen_label or find_column(samples, SET_NAMES, _is_list)
-    if column is not None and _is_list(features[column]):
+    column = samples.chosen_label or find_column(samples, SET_NAMES, holds_label_lists)
+    if column is not None and holds_label_lists(features[column]):
         _require_entries(samples, column)
         role = "indicators" if _holds_indicators(samples, column, config.num_labels) else "classes"
         _require_indicators(samples, column, or_ids=role == "classes")
@@ -60,7 +61,7 @@ def with_label_sets(samples: Samples, config: PreTrainedConfig) -> Samples:
         return with_names_in_lists(parts, column, config) if role == "classes" else replace(parts, names=None)
     numeric = {name.casefold(): name for name, feature in features.items() if is_number(feature)}
     if not numeric or samples.chosen_label is not None:
-        label_part(samples, SET_NAMES, _is_list, "lists of classes")
+        label_part(samples, SET_NAMES, holds_label_lists, "lists of classes")
     columns = {}
     for index in range(config.num_labels):
         name = config.id2label[index]
@@ -170,11 +171,6 @@ def _inputs(samples: Samples) -> dict[str, str]:
 
 def _numeric(feature: Any) -> bool:
     return not isinstance(feature, ClassLabel) and (is_number(feature) or is_number(list_of(feature)))
-
-
-def _is_list(feature: Any) -> bool:
-    inner = list_of(feature)
-    return isinstance(inner, ClassLabel) or is_string(inner) or is_number(inner)
 
 
 def _holds_indicators(samples: Samples, column: str, classes: int) -> bool:

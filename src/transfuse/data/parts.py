@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig
 
 from transfuse.base.counted import counted, have
 from transfuse.data.class_matching import alphabetical_order, match_classes
-from transfuse.data.columns import is_string, raw_values
+from transfuse.data.columns import is_number, is_string, listed_names, preferred, raw_values
 from transfuse.data.messages import holds_messages
 from transfuse.data.samples import Samples
 from transfuse.errors import DataError, NoLabelsError
@@ -21,8 +21,7 @@ Fits = Callable[[Any], bool]
 
 def find_column(samples: Samples, names: Sequence[str], fits: Fits) -> str | None:
     """Return the column with the first of these names, without case, whose kind fits; None if there is none."""
-    by_lower_case = {name.lower(): name for name, feature in samples.dataset.features.items() if fits(feature)}
-    return next((by_lower_case[name] for name in names if name in by_lower_case), None)
+    return preferred((name for name, feature in samples.dataset.features.items() if fits(feature)), names)
 
 
 def label_part(samples: Samples, names: Sequence[str], fits: Fits, what: str) -> str:
@@ -40,12 +39,12 @@ def label_part(samples: Samples, names: Sequence[str], fits: Fits, what: str) ->
     if column is None or not fits(features[column]):
         if samples.chosen_label is None:
             raise NoLabelsError(
-                f"{samples.name}: no column that holds {what} among {listed(features)}; name that column {names[0]!r}"
+                f"{samples.name}: no column that holds {what} among {listed_names(list(features))}; name that column"
+                f" {names[0]!r}"
             )
-        others = {name: feature for name, feature in features.items() if fits(feature)}
+        others = [name for name, feature in features.items() if fits(feature)]
         raise DataError(
-            f"{samples.name}: column {column!r} (label_column) does not hold {what}; these do:"
-            f" {listed(others) or 'none'}"
+            f"{samples.name}: column {column!r} (label_column) does not hold {what}; these do: {listed_names(others)}"
         )
     return column
 
@@ -78,11 +77,6 @@ def with_parts(samples: Samples, text: str | None, parts: Mapping[str, str]) -> 
 def list_of(feature: Any) -> Any:
     """Return the kind of the entries of a column of lists; None if it holds no lists."""
     return getattr(feature, "feature", None)
-
-
-def listed(features: Mapping[str, Any]) -> str:
-    """Return the names of columns for a message."""
-    return ", ".join(repr(name) for name in features)
 
 
 def with_names_in_lists(samples: Samples, column: str, config: PreTrainedConfig | None = None) -> Samples:
@@ -150,3 +144,9 @@ def holds_words(feature: Any) -> bool:
     """Return whether a column holds lists of words."""
     inner = list_of(feature)
     return isinstance(inner, Value) and is_string(inner)
+
+
+def holds_label_lists(feature: Any) -> bool:
+    """Return whether a column holds lists of classes, texts or numbers."""
+    inner = list_of(feature)
+    return isinstance(inner, ClassLabel) or is_string(inner) or is_number(inner)

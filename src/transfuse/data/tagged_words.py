@@ -4,20 +4,18 @@ import copy
 from typing import Any
 
 import torch
-from datasets import ClassLabel
 from torch import Tensor
 from transformers import PreTrainedConfig
 
 from transfuse.base.batch import IGNORED_LABEL
 from transfuse.base.counted import counted
-from transfuse.data.columns import is_number, is_string
 from transfuse.data.encoding import encode, require_offsets
 from transfuse.data.parts import (
     class_ids,
     find_column,
+    holds_label_lists,
     holds_words,
     label_part,
-    list_of,
     require_values,
     with_names_in_lists,
     with_parts,
@@ -46,7 +44,7 @@ def with_tags(samples: Samples, config: PreTrainedConfig | None = None) -> Sampl
     if words is None:
         names = ", ".join(repr(name) for name in samples.dataset.column_names)
         raise NoLabelsError(f"{samples.name}: no column of lists of words among {names}; name it 'tokens'")
-    tags = label_part(samples, TAG_NAMES, _holds_tags, "lists of tags")
+    tags = label_part(samples, TAG_NAMES, holds_label_lists, "lists of tags")
     require_values(samples, tags)
     return with_names_in_lists(with_parts(samples, words, {"words": words, "tags": tags}), tags, config)
 
@@ -106,8 +104,3 @@ def _separating(tokenizer: Any) -> Any:
     separating.backend_tokenizer.pre_tokenizer.add_prefix_space = True
     separating.add_prefix_space = True
     return separating
-
-
-def _holds_tags(feature: Any) -> bool:
-    inner = list_of(feature)
-    return isinstance(inner, ClassLabel) or is_string(inner) or is_number(inner)
