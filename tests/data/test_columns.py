@@ -10,6 +10,7 @@ from datasets import ClassLabel, Dataset, Features, Image
 from pictures import NAMES, encoded, one_line, picture, pictures, values, write_image
 
 from transfuse.base.batch import IGNORED_LABEL
+from transfuse.data.align_classes import align_classes
 from transfuse.data.load import load_samples
 from transfuse.errors import DataError, NoLabelsError
 
@@ -100,18 +101,18 @@ def test_missing_labels_are_ignored_by_the_loss_and_refused_on_request() -> None
 
 def test_alignment_by_name_ignores_case_and_order() -> None:
     samples = load_samples(pictures(4))
-    aligned = samples.aligned_to({0: "Owl", 1: "ant", 2: "CAT", 3: "dog"})
+    aligned = align_classes(samples, {0: "Owl", 1: "ant", 2: "CAT", 3: "dog"})
     assert aligned.labels().tolist() == [2, 3, 0, 2]
     assert aligned.take(2, 0).labels().tolist() == [[2, 3, 0, 2][row] for row in aligned.take(2, 0).rows]
-    assert aligned.aligned_to({0: "cat", 1: "dog", 2: "owl"}).labels().tolist() == [0, 1, 2, 0]
+    assert align_classes(aligned, {0: "cat", 1: "dog", 2: "owl"}).labels().tolist() == [0, 1, 2, 0]
 
 
 def test_alignment_of_strings() -> None:
     samples = load_samples(Dataset.from_dict({"text": list("abc"), "label": ["owl", "cat", "owl"]}))
-    assert samples.aligned_to({0: "dog", 1: "owl", 2: "cat"}).labels().tolist() == [1, 2, 1]
-    assert samples.aligned_to({0: "LABEL_0", 1: "LABEL_1"}).labels().tolist() == [1, 0, 1]
+    assert align_classes(samples, {0: "dog", 1: "owl", 2: "cat"}).labels().tolist() == [1, 2, 1]
+    assert align_classes(samples, {0: "LABEL_0", 1: "LABEL_1"}).labels().tolist() == [1, 0, 1]
     with pytest.raises(DataError, match="which is which"):
-        samples.aligned_to({index: f"LABEL_{index}" for index in range(3)})
+        align_classes(samples, {index: f"LABEL_{index}" for index in range(3)})
 
 
 def test_a_note_says_which_ids_names_without_ids_get(tmp_path: Path) -> None:
@@ -121,35 +122,35 @@ def test_a_note_says_which_ids_names_without_ids_get(tmp_path: Path) -> None:
         write_image(tmp_path / name / "x.png", 0)
     for samples in (strings, load_samples(tmp_path)):
         assert samples.notes == ()
-        (note,) = samples.aligned_to(unnamed).aligned_to(unnamed).notes
+        (note,) = align_classes(align_classes(samples, unnamed), unnamed).notes
         assert note.startswith(samples.name)
         assert note.endswith("in alphabetical order, from 'cat' as 0 to 'owl' as 1")
-        assert samples.aligned_to({0: "owl", 1: "cat"}).notes == ()
+        assert align_classes(samples, {0: "owl", 1: "cat"}).notes == ()
     with pytest.raises(DataError, match="2 class names, and 3 classes without names"):
-        load_samples(tmp_path).aligned_to({**unnamed, 2: "LABEL_2"})
+        align_classes(load_samples(tmp_path), {**unnamed, 2: "LABEL_2"})
     with pytest.raises(DataError, match="3 classes, from 'a' to 'c', but the model has 2 classes"):
-        load_samples({"text": list("abc"), "label": list("abc")}).aligned_to(unnamed)
-    assert load_samples(pictures(4)).aligned_to({**unnamed, 2: "LABEL_2"}).notes == ()  # the data have ids
+        align_classes(load_samples({"text": list("abc"), "label": list("abc")}), unnamed)
+    assert align_classes(load_samples(pictures(4)), {**unnamed, 2: "LABEL_2"}).notes == ()  # the data have ids
 
 
 def test_alignment_names_what_does_not_match() -> None:
     with pytest.raises(DataError) as caught:
-        load_samples(pictures()).aligned_to({0: "cat", 1: "wolf", 2: "owl"})
+        align_classes(load_samples(pictures()), {0: "cat", 1: "wolf", 2: "owl"})
     assert "'dog' cannot be matched" in one_line(caught)
     assert "'wolf'" in one_line(caught)
     with pytest.raises(DataError, match="'cat' cannot be matched"):  # the model has two
-        load_samples(pictures()).aligned_to({0: "cat", 1: "cat", 2: "owl", 3: "dog"})
+        align_classes(load_samples(pictures()), {0: "cat", 1: "cat", 2: "owl", 3: "dog"})
 
 
 def test_alignment_keeps_ids_in_range_where_a_side_has_no_names() -> None:
     unnamed = {index: f"LABEL_{index}" for index in range(3)}
-    assert load_samples(pictures(4)).aligned_to(unnamed).labels().tolist() == [0, 1, 2, 0]
+    assert align_classes(load_samples(pictures(4)), unnamed).labels().tolist() == [0, 1, 2, 0]
     numbers = load_samples(Dataset.from_dict({"text": ["a", "b"], "label": [0, 2]}))
-    assert numbers.aligned_to({0: "x", 1: "y", 2: "z"}).labels().tolist() == [0, 2]
+    assert align_classes(numbers, {0: "x", 1: "y", 2: "z"}).labels().tolist() == [0, 2]
     with pytest.raises(DataError, match=r"label 2 in row 1 \(from 0\), but the model has 2 classes"):
-        numbers.aligned_to({0: "x", 1: "y"})
+        align_classes(numbers, {0: "x", 1: "y"})
     with pytest.raises(DataError, match="label 2 in row 2"):
-        load_samples(pictures(4)).aligned_to({0: "LABEL_0", 1: "LABEL_1"})
+        align_classes(load_samples(pictures(4)), {0: "LABEL_0", 1: "LABEL_1"})
 
 
 def test_classes_that_are_numbers_are_ids(tmp_path: Path) -> None:
@@ -158,7 +159,7 @@ def test_classes_that_are_numbers_are_ids(tmp_path: Path) -> None:
     samples = load_samples(tmp_path)
     assert samples.names is not None
     assert samples.names[2] == "10"
-    aligned = samples.aligned_to({index: f"LABEL_{index}" for index in range(11)})
+    aligned = align_classes(samples, {index: f"LABEL_{index}" for index in range(11)})
     assert aligned.labels().tolist() == values(aligned)
 
 
@@ -171,7 +172,7 @@ def test_no_image_text_or_label() -> None:
     with pytest.raises(DataError, match="no class label among 'n'"):
         numbers.require_labels()
     with pytest.raises(DataError, match="no class label among 'n'"):
-        numbers.aligned_to({0: "a"})
+        align_classes(numbers, {0: "a"})
     with pytest.raises(DataError, match="no image and no text"):
         next(numbers.batches(lambda inputs: {}, 1))
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from transfuse.base.batch import IGNORED_LABEL
 from transfuse.base.counted import are, counted, have
-from transfuse.data.class_matching import PlainLabels, alphabetical_order, match_classes, match_plain
+from transfuse.data.class_matching import PlainLabels
 from transfuse.data.columns import columns_of, decoded_image, raw_values, why_no_text
 from transfuse.data.conversations import rows_with_text, text_length
 from transfuse.data.fraction_labels import no_labels_error
@@ -137,7 +137,7 @@ class Samples:
         return [self._decoded(value, index) for index, value in zip(indices, values, strict=True)]
 
     def labels(self) -> Int[Tensor, " sample"]:
-        """Return the class of each sample, with the model's ids after `aligned_to`.
+        """Return the class of each sample, with the model's ids after `align_classes`.
 
         A label that is null or negative in the data becomes `IGNORED_LABEL`.
 
@@ -212,34 +212,6 @@ class Samples:
                 f" first in row {self.rows[missing[0]]} (from 0); use a split with labels or remove them"
             )
         return self
-
-    def aligned_to(self, id2label: Mapping[int, str]) -> "Samples":
-        """Return these samples with the class ids of a model whose config has `id2label`.
-
-        Classes are matched by name, without case, if both sides have names; the data may lack some classes of the
-        model. Numbers and booleans are names if the model's classes are called like these. Otherwise (LABEL_0,
-        LABEL_1, ... in the model, or plain numbers in the data) ids are kept. Names without ids are then numbered in
-        alphabetical order, as most tools do. A note says so, and where numbers could be names or ids.
-
-        Raises:
-            DataError: the model lacks a class of the data, an id is out of range, a label is missing, or the model has
-                more classes than the data, without names.
-        """
-        self.require_labels()
-        note = None
-        if self.plain is not None:
-            ids, note = match_plain(self.plain, id2label)
-        elif (ids := match_classes(self.names, id2label, self.name)) is None and self.alphabetical and self.names:
-            note = alphabetical_order(self.names, len(id2label), self.name)
-        samples = replace(self, ids=ids) if note is None else replace(self, ids=ids).with_note(note)
-        labels = samples.labels()
-        if labels.max() >= len(id2label):
-            row = self.rows[int(labels.argmax())]
-            raise DataError(
-                f"{self.name}: label {int(labels.max())} in row {row} (from 0), but the model has"
-                f" {counted(len(id2label), 'class')}; use the data, or the model, of the other task"
-            )
-        return samples
 
     def with_note(self, line: str) -> "Samples":
         """Return these samples with a further line on how they are read."""

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 from transformers import MODEL_FOR_MASKED_LM_MAPPING, PreTrainedConfig
 
+from transfuse.data.align_classes import align_classes
 from transfuse.data.image_texts import load_both, pair_preparer, with_pairs
 from transfuse.data.images import image_preparer, load_processor, required_size, with_equal_masks
 from transfuse.data.processor_settings import pair_settings, pixel_settings, token_settings
@@ -49,7 +50,7 @@ class Task:
 
 def with_model_ids(config: PreTrainedConfig, samples: Samples) -> Samples:
     """Return samples with the class ids of a model with this configuration, if they have labels."""
-    return samples.aligned_to(config.id2label or {}) if samples.label else samples
+    return align_classes(samples, config.id2label or {}) if samples.label else samples
 
 
 def same_epoch() -> int:
