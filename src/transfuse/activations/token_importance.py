@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -64,6 +64,12 @@ def token_importance(
         raise DataError(NO_TARGETS)
     means = {name: sums[name] / counts[name].clamp_min(1) for name in sums}
     return {name: _normalize(values) for name, values in means.items() if values.mean() > 0}
+
+
+def weights_at(positions: Int[Tensor, " row"], weights: PositionWeights) -> Float[Tensor, " row"]:
+    """Return the weight of every row's position, and 1 for positions beyond those measured."""
+    measured = positions < len(weights)
+    return torch.where(measured, weights.to(positions.device)[positions.clamp_max(len(weights) - 1)], 1.0)
 
 
 def _normalize(values: Float[Tensor, " position"]) -> PositionWeights:

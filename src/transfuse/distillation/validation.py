@@ -23,6 +23,26 @@ MIN_SCALE = 1e-3  # smallest loss of parents that others are divided by, relativ
 BatchSplit = tuple[Sequence[Batch], Sequence[Batch]]  # training and validation batches
 
 
+def split_samples(
+    batches: Sequence[Batch], user: str, usable: Callable[[Batch], bool] = has_targets
+) -> tuple[list[Batch], list[Batch]]:
+    """Return training and validation batches.
+
+    Args:
+        user: what needs the samples, for messages.
+        usable: whether a batch counts; the others are left out. By default, those that have something to predict.
+
+    Raises:
+        DataError: no batch counts, or there are fewer than two samples.
+    """
+    if batches and not any(map(usable, batches)):
+        raise DataError(NO_TARGETS)
+    train, validation = validation_split(batches, usable)
+    if not train or not validation:
+        raise DataError(f"{user} needs at least two samples, one of them to validate on; give more")
+    return train, validation
+
+
 def split_with_answers(
     model: PreTrainedModel, batches: Sequence[Batch], subject: Literal["maps", "weights"]
 ) -> tuple[list[Batch], list[Batch]]:
@@ -36,11 +56,7 @@ def split_with_answers(
         DataError: no batch has an answer to predict, or there are fewer than two samples.
         SpecError: the model has no prediction head, and maps are trained.
     """
-    if batches and not any(map(has_targets, batches)):
-        raise DataError(NO_TARGETS)
-    train, validation = validation_split(batches, has_targets)
-    if not train or not validation:
-        raise DataError(f"learning {subject} needs at least two samples, to train on and to validate on; give more")
+    train, validation = split_samples(batches, f"learning {subject}")
     if subject == "maps" and not has_logits(model):
         raise SpecError(
             f"{type(model).__name__} has no prediction head, which learning {subject} needs;"

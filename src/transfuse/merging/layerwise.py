@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from transfuse.activations.hook_points import HookPoint
 from transfuse.activations.prefix_cache import PrefixCache
-from transfuse.activations.token_importance import PositionWeights
+from transfuse.activations.token_importance import PositionWeights, weights_at
 from transfuse.base.batch import Batch, row_positions
 from transfuse.base.budget import token_count
 from transfuse.distillation.teacher_weighting import Shares, weighted_rows
@@ -214,13 +214,10 @@ class LayerwiseFit:
         ]
 
     def _row_weights(self, linear: Linear, values: Tensor, batch: Batch) -> Float[Tensor, " row"]:
-        """Return the importance of every row of a linear map's inputs, and 1 for positions beyond those measured."""
+        """Return the importance of every row of a linear map's inputs, as `weights_at` does."""
         _, positions = row_positions(values, batch, linear.name)
         importance = self.importance.get(linear.name)
-        if importance is None:
-            return torch.ones(len(positions))
-        measured = positions < len(importance)
-        return torch.where(measured, importance.to(positions.device)[positions.clamp_max(len(importance) - 1)], 1.0)
+        return torch.ones(len(positions)) if importance is None else weights_at(positions, importance)
 
 
 def _to_rows(

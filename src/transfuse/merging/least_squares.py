@@ -31,6 +31,7 @@ from transfuse.base.counted import counted
 from transfuse.base.distributed import ProcessGroup, process_group
 from transfuse.base.freed_memory import return_freed_memory
 from transfuse.distillation.teacher_weighting import WeightingFn, teacher_weights, uniform
+from transfuse.distillation.validation import split_samples
 from transfuse.errors import DataError
 from transfuse.merging.fit_precision import suits_mixed_precision
 from transfuse.merging.layer_groups import Stage, selectable_units, stages, widest_input
@@ -118,10 +119,8 @@ def least_squares(
 
 def _parts(batches: Sequence[Batch]) -> list[list[Batch]]:
     """Return this process's training and validation batches. Raises `DataError` if there are too few samples."""
-    train, validation = validation_split(batches)
-    if not train or not validation:
-        raise DataError("least squares needs at least two samples, to fit on and to validate on; give more")
-    return [_process_part(process_group(), split) for split in (train, validation)]
+    parts = split_samples(batches, "least squares", usable=lambda batch: True)
+    return [_process_part(process_group(), part) for part in parts]
 
 
 def _process_part(group: ProcessGroup, batches: Sequence[Batch]) -> list[Batch]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from transfuse.activations.hook_points import HookPoint
 from transfuse.activations.hooks import record_activations
-from transfuse.activations.token_importance import PositionWeights
+from transfuse.activations.token_importance import PositionWeights, weights_at
 from transfuse.base.batch import Batch, first_batches, row_positions
 from transfuse.base.budget import token_count
 from transfuse.merging.least_squares import ROWS_PER_INPUT
@@ -51,13 +51,12 @@ class Observation:
             ]
 
     def _weights(self, names: Sequence[str], values: Tensor, batch: Batch, module: str) -> Float[Tensor, " row"]:
-        """Return the mean importance of every row of a module's values, and 1 for positions beyond those measured."""
+        """Return the mean importance of every row of a module's values, as `weights_at` does."""
         _, positions = row_positions(values, batch, module)
         total = torch.zeros(len(positions), dtype=torch.float64, device=positions.device)
-        known = [self.importance[name].to(positions.device) for name in names if name in self.importance]
+        known = [self.importance[name] for name in names if name in self.importance]
         for weights in known:
-            measured = positions < len(weights)
-            total += torch.where(measured, weights[positions.clamp_max(len(weights) - 1)], 1.0)
+            total += weights_at(positions, weights)
         return (total / len(known) if known else total + 1).to(values)
 
 

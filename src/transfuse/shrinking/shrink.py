@@ -189,7 +189,7 @@ def shrunk_model(
         store: cache of all that is chosen and fitted, and of the state of the training.
 
     Raises:
-        ConfigError: there are fewer than two samples.
+        DataError: there are fewer than two samples.
     """
     learning = options.learning()
     parts = split_to_fit(batches, learning.trains)

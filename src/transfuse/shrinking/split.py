@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from transfuse.base.batch import Batch, batch_size, first_samples, has_targets, validation_split
-from transfuse.distillation.validation import BatchSplit
-from transfuse.errors import NO_TARGETS, ConfigError, DataError
+from transfuse.base.batch import Batch, batch_size, first_samples
+from transfuse.distillation.validation import BatchSplit, split_samples
 from transfuse.merging.learning import MAX_FITTED_SAMPLES
 
 
@@ -12,15 +11,9 @@ def split(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
     """Return training and validation batches, without those that have nothing to predict.
 
     Raises:
-        ConfigError: there are fewer than two samples.
-        DataError: no sample has anything to predict.
+        DataError: no sample has anything to predict, or there are fewer than two samples.
     """
-    train, validation = validation_split(batches, has_targets)
-    if not any(map(has_targets, batches)):
-        raise DataError(NO_TARGETS)
-    if not train or not validation:
-        raise ConfigError("data: shrinking needs at least two samples, to fit to and to validate on; give more")
-    return train, validation
+    return split_samples(batches, "shrinking")
 
 
 def split_again(train: Sequence[Batch], validation: Sequence[Batch]) -> BatchSplit:
@@ -36,8 +29,7 @@ def split_to_fit(batches: Sequence[Batch], trains: bool) -> BatchSplit:
             should stop, so layers are not fitted to them, unless there are only two samples.
 
     Raises:
-        ConfigError: there are fewer than two samples.
-        DataError: no sample has anything to predict.
+        DataError: no sample has anything to predict, or there are fewer than two samples.
     """
     train, validation = split(batches)
     few: list[Batch] = [*first_samples(train, MAX_FITTED_SAMPLES)]

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from transfuse.merging.gram import GramMatrix, accumulate, gram_matrix
+from transfuse.merging.gram import GramMatrix, accumulate, bias_index, gram_matrix
 from transfuse.merging.kept_units import chosen_units
 from transfuse.shrinking.experts.layer import CHUNK, Expert, ExpertModules, side_by_side
 from transfuse.shrinking.experts.rows import Rows
@@ -101,8 +101,7 @@ def _best(expert: Expert, pool: Expert, own: int, train: GramMatrix, held_out: G
 
 def _columns(index: Int[Tensor, " chosen"], expert: Expert, moments: GramMatrix) -> Int[Tensor, " column"]:
     """Return the inputs of the moments that belong to some units, and to the bias."""
-    bias = torch.tensor([len(moments.inputs) - 1] if expert.bias is not None else [], dtype=torch.long)
-    return torch.cat([index, bias])
+    return torch.cat([index, bias_index(expert.bias is not None, len(moments.inputs) - 1)])
 
 
 def _weights(expert: Expert, down: Float[Tensor, "unit outputs"]) -> Float[Tensor, "input outputs"]:
