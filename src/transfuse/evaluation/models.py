@@ -95,12 +95,12 @@ def evaluate_models(
     predictions: dict[str, Predictions] = {}
     classes: dict[str, dict[int, str]] = {}
     for index, name in enumerate(progress.track(names, "evaluating")):
-        model = ready(found[index].source)
+        subject = found[index]
+        model = ready(subject.source)
         warn_of_order(empty[0].config, model, name, progress, names[0])
-        source, prepares = found[index].processor
         with predicting_in_order(empty[0].config, model):  # numbers as labels mean the classes of the first model
             classes[name] = samples[index].class_names(model.config)
-            batches = samples[index].batches(model, source, chosen, prepares, progress)
+            batches = samples[index].batches(model, subject.source, chosen, subject.processor, progress)
             predictor = samples[index].predictor(model.config, (), ())
             predictions[name] = predictor.predict([model], batches)
         warn_of_unknown(name, predictions[name], progress)
@@ -136,8 +136,7 @@ def _agreement(
             " or give other models too, to compare their predictions"
         )
     first = ready(compared.source)
-    source, processor = compared.processor
-    batches = list(samples.batches(first, source, options, processor, progress))
+    batches = list(samples.batches(first, compared.source, options, compared.processor, progress))
     predictions: dict[str, Predictions] = {}
     has_head = samples.task.kind != "outputs"
     for subject in progress.track(models[1:], "evaluating"):
@@ -145,14 +144,13 @@ def _agreement(
         other = ready(subject.source)
         if has_head:
             copy_padding_token(first, [other])
-            if all(isinstance(each.prepared_by, str | Path) for each in (compared, subject)):
+            if all(isinstance(each.processor, str | Path) for each in (compared, subject)):
                 _check_same_processors((compared, first), (subject, other), samples.task)
             warn_of_order(first.config, other, name, progress, compared.name)
             with predicting_in_order(first.config, other):
                 predictions[name] = samples.predictor(first.config, [other], [1.0]).predict([first], batches)
         else:
-            source, processor = subject.processor
-            own = samples.batches(other, source, options, processor)
+            own = samples.batches(other, subject.source, options, subject.processor)
             predictions[name] = predict_similarity((first, other), (batches, own))
         warn_of_unknown(f"{compared.name}, compared with {name}", predictions[name], progress)
         del other
@@ -175,7 +173,7 @@ def _check_same_processors(
     first: tuple[Subject, PreTrainedModel], other: tuple[Subject, PreTrainedModel], task: Task
 ) -> None:
     """Raise `ConfigError` unless the processors of two models, each loaded, prepare samples alike."""
-    if not prepare_alike(task, *((subject.prepared_by, model) for subject, model in (first, other))):
+    if not prepare_alike(task, *((subject.processor, model) for subject, model in (first, other))):
         raise ConfigError(
             f"{other[0].name}: the settings of its {task.processor} differ from those of {first[0].name}; without"
             " labels, only models that prepare samples alike can be compared"

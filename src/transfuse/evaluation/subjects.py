@@ -39,17 +39,12 @@ class Subject:
     Attributes:
         name: its path, or "model 1" if it is loaded.
         source: its path, or the loaded model.
-        prepared_by: a processor, or the path of one; None: a loaded model has none.
+        processor: prepares its samples: a processor, or the path of one; None: a loaded model has none.
     """
 
     name: str
     source: Model
-    prepared_by: Any
-
-    @property
-    def processor(self) -> tuple[Model, Any]:
-        """Return what `model_processor` takes: the source, and a processor, the path of one, or None."""
-        return self.source, self.prepared_by
+    processor: Any
 
 
 def differing_size(first: PreTrainedConfig, other: PreTrainedConfig) -> tuple[str, Any, Any] | None:
@@ -80,7 +75,7 @@ def subjects(models: Given | Sequence[Given], processor: Any) -> list[Subject]:
     found = [_subject(number, source) for number, source in enumerate(given, 1)]
     _check_all_differ(found)
     check_processor(processor)
-    return found if processor is None else [replace(subject, prepared_by=processor) for subject in found]
+    return found if processor is None else [replace(subject, processor=processor) for subject in found]
 
 
 def _subject(number: int, given: Given) -> Subject:
@@ -118,12 +113,12 @@ def with_processors(found: Sequence[Subject], configs: Sequence[PreTrainedConfig
         configs: the configuration of each model.
     """
     kinds = [(config.model_type, *(getattr(config, size, None) for size in SIZES)) for config in configs]
-    lenders = {kind: subject for subject, kind in zip(found[::-1], kinds[::-1], strict=True) if subject.prepared_by}
+    lenders = {kind: subject for subject, kind in zip(found[::-1], kinds[::-1], strict=True) if subject.processor}
     prepared = []
     for subject, kind in zip(found, kinds, strict=True):
         lender = lenders.get(kind)
-        if subject.prepared_by is None and lender is not None:
+        if subject.processor is None and lender is not None:
             progress.warn(f"{subject.name}: has no processor; that of {lender.name} prepares its samples")
-            subject = replace(subject, prepared_by=lender.prepared_by)
+            subject = replace(subject, processor=lender.processor)
         prepared.append(subject)
     return prepared
