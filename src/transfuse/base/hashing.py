@@ -22,10 +22,20 @@ def digest(text: str, tensors: Mapping[str, Tensor]) -> str:
     return sha256.hexdigest()
 
 
+def text_digest(text: str) -> str:
+    """Return the SHA-256, in hexadecimal, of a text."""
+    return digest(text, {})
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256, in hexadecimal, of named tensors."""
+    return digest("", tensors)
+
+
 def samples_digest(batches: Iterable[Batch]) -> str:
     """Return the SHA-256, in hexadecimal, of prepared samples in their order, whatever their batches and padding."""
     samples = (sample for batch in batches for sample in split_batch(batch, 1))
-    return digest(repr([digest("", _without_padding(sample)) for sample in samples]), {})
+    return text_digest(repr([tensors_digest(_without_padding(sample)) for sample in samples]))
 
 
 def _without_padding(sample: Batch) -> dict[str, Tensor]:

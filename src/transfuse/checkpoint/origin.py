@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from transfuse.base.hashing import digest
+from transfuse.base.hashing import tensors_digest, text_digest
 from transfuse.checkpoint.copied_files import model_files
 from transfuse.checkpoint.files import file_hashes
 from transfuse.checkpoint.leftovers import file_record
@@ -77,7 +77,7 @@ def origin(source: str | Path | PreTrainedModel, model: PreTrainedModel) -> Orig
         folder = local_directory(source, "allow")
         return Origin(str(source), type(model).__name__, file_hashes(folder), card=_card(source))
     config = json.dumps(model.config.to_dict(), sort_keys=True, default=str)
-    hashes = {"state_dict": digest("", model.state_dict()), "config": digest(config, {})}
+    hashes = {"state_dict": tensors_digest(model.state_dict()), "config": text_digest(config)}
     path = str(model.name_or_path or "")
     known = path if path and Path(path).is_dir() else None
     return Origin(None, type(model).__name__, hashes, known, card_fields(Path(known)) if known else {})

@@ -37,7 +37,7 @@ def doctor(
         raise ConfigError(
             f"merge: {doctor_options.merge} takes a base model, which doctor does not; choose another method"
         )
-    doctor_options.check_data(data is not None, {})
+    doctor_options.check_data(data is not None)
     with quiet_libraries():
         from transfuse.cli.jobs.doctor import doctor_job
 

@@ -81,7 +81,7 @@ def carry_request(flags: FlagValues, keep: str | None, plans: bool = False) -> J
     has_data = "data" in values
     check_carry([*values, *(["keep"] if keep is not None else [])], has_data, labels)
     job = make(Job, {"merge": carry_merging(has_data)} | values, labels)
-    check_read(values, labels, job.data, keep)
+    check_read(values, job.data, keep, labels=labels)
     if plans:
         for name in (*job.models, job.data, keep):
             check_name(name or "")
@@ -144,7 +144,7 @@ def _job(values: dict[str, Any], labels: dict[str, str]) -> Job:
     """Return the job of some values. Raises `ConfigError` on an invalid value or too few models."""
     _import_methods(values)
     job = make(Job, values, labels)
-    check_read(values, labels, job.data)
+    check_read(values, job.data, labels=labels)
     if len(job.models) < fewest_models(job.merge, job.base is not None):
         raise ConfigError(f"MODELS: {len(job.models)} given; {ENOUGH_MODELS}")
     return job
@@ -235,7 +235,7 @@ def shrink_request(model: str, flags: FlagValues, data: str | None, plans: bool)
     fields = ShrinkOptions.model_fields
     values, labels = named_values({name: value for name, value in flags.items() if name in fields})
     options = make(ShrinkOptions, values, labels)
-    check_read(values, labels, data)
+    check_read(values, data, labels=labels)
     output = "" if plans else os.path.expanduser(flags["output"] or "")
     for name in (model, data, output, options.like):
         check_name(name or "")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from transfuse.config.fields import Count, Finite, Fraction, Positive, option
-from transfuse.config.labels import Labels, refused
+from transfuse.config.labels import BY_NAME, Labels, refused
 from transfuse.config.literals import Augment, TeacherWeighting
 from transfuse.config.settings import Settings
 
@@ -20,7 +20,7 @@ TEACHERS = "Teachers"
 RUN = "Computation"
 
 
-def check_teacher_options(names: Collection[str], teachers: Collection[object], labels: Labels) -> None:
+def check_teacher_options(names: Collection[str], teachers: Collection[object], labels: Labels = BY_NAME) -> None:
     """Raise `ConfigError` for options that only have an effect with teachers.
 
     Args:

@@ -1,11 +1,13 @@
 """How messages name options: by flags, by lines of a configuration file, or by keyword arguments."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TypeAlias
 
 from transfuse.errors import ConfigError
 
 Labels: TypeAlias = Mapping[str, str]  # how a message names each option that was given
+BY_NAME: Labels = MappingProxyType({})  # each option by its name, as in Python
 MODELS = "MODELS"  # how a message names the models if they are arguments of a command
 
 

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 from transfuse.base.counted import counted
 from transfuse.config.fields import Count, Finite, List, NotNegative, option
 from transfuse.config.flow_options import FlowOptions
-from transfuse.config.labels import Labels, refused
+from transfuse.config.labels import BY_NAME, Labels, refused
 from transfuse.config.layer_values import LayerValue, numbers, overall
 from transfuse.config.literals import (
     DENSITY,
@@ -157,7 +157,7 @@ class Options(TrainingLength):
         """Raise `ConfigError` for options that have no effect beside the others."""
         check_together(self, labels)
 
-    def normalized_weights(self, models: int, labels: Mapping[str, str] = {}) -> list[float]:
+    def normalized_weights(self, models: int, labels: Labels = BY_NAME) -> list[float]:
         """Return one weight per model, the mean over its layers, without its sign; they sum to one.
 
         Args:
@@ -214,11 +214,11 @@ class Options(TrainingLength):
         """Return the numbers that may change over the depth."""
         return LayerOptions(self.weights, self.density, self.task_scale, self.task_weights)
 
-    def check_base(self, base: bool, data: bool, labels: Labels) -> None:
+    def check_base(self, base: bool, data: bool, labels: Labels = BY_NAME) -> None:
         """Raise `ConfigError` for options that need a base where there is none, or that have no use for it."""
         check_base(self, base, data, labels)
 
-    def check_data(self, data: bool, labels: Labels) -> None:
+    def check_data(self, data: bool, labels: Labels = BY_NAME) -> None:
         """Raise `ConfigError` for options that need samples where there are none, or have no effect on them."""
         check_data(self, data, labels)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from transfuse.config.data_options import DataOptions, is_generated
 from transfuse.config.flow_options import FlowOptions
-from transfuse.config.labels import Labels, refused, spelled
+from transfuse.config.labels import BY_NAME, Labels, refused, spelled
 from transfuse.config.layer_values import numbers
 from transfuse.config.literals import (
     ALIGNMENTS,
@@ -112,7 +112,7 @@ def check_trains(given: Collection[str], learning: LearningOptions, labels: Labe
             raise refused(labels, name, "effort quick does not train; leave it out, or choose another effort")
 
 
-def check_carry(given: Collection[str], data: bool, labels: Labels) -> None:
+def check_carry(given: Collection[str], data: bool, labels: Labels = BY_NAME) -> None:
     """Raise `ConfigError` for options that carrying a fine-tune does not take, or that need samples.
 
     Args:
@@ -127,7 +127,7 @@ def check_carry(given: Collection[str], data: bool, labels: Labels) -> None:
             raise refused(labels, name, f"only layers that are fitted to samples take it; {advice}")
 
 
-def check_mapped(chosen: Options, models: int, labels: Labels) -> None:
+def check_mapped(chosen: Options, models: int, labels: Labels = BY_NAME) -> None:
     """Raise `ConfigError` unless the maps between models can be written, which are those of one pair."""
     refuse = partial(refused, labels, "maps")
     if chosen.align != "exact":
@@ -155,7 +155,7 @@ def unknown_methods(chosen: Options) -> dict[str, str]:
     return unknown
 
 
-def check_base(chosen: Options, base: bool, data: bool, labels: Labels) -> None:
+def check_base(chosen: Options, base: bool, data: bool, labels: Labels = BY_NAME) -> None:
     """Raise `ConfigError` for options that need a base model where there is none, or that have no use for it."""
     methods = ", ".join(sorted(methods_with("needs_base")))
     refuse = partial(refused, labels)
@@ -187,7 +187,7 @@ def fewest_models(merge: str, base: bool) -> int:
     return 1 if base and method_traits(merge).needs_base else 2
 
 
-def check_read(values: Mapping[str, Any], labels: Labels, *sources: Any) -> None:
+def check_read(values: Mapping[str, Any], *sources: Any, labels: Labels = BY_NAME) -> None:
     """Raise `ConfigError` for options of reading samples where models generate all. Generated texts are cut too.
 
     Args:
@@ -201,7 +201,7 @@ def check_read(values: Mapping[str, Any], labels: Labels, *sources: Any) -> None
             raise refused(labels, name, "it says what to read, but data generated reads nothing; leave it out")
 
 
-def check_data(chosen: Options, data: bool, labels: Labels) -> None:
+def check_data(chosen: Options, data: bool, labels: Labels = BY_NAME) -> None:
     """Raise `ConfigError` for options that need samples where there are none, or have no effect on them."""
     refuse = partial(refused, labels)
     data_flag, merge_flag, align_flag = (spelled(labels, name) for name in ("data", "merge", "align"))

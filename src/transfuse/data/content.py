@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from transfuse.base.hashing import digest
+from transfuse.base.hashing import text_digest
 from transfuse.data.samples import Samples
 
 ROWS_AT_ONCE = 1000
@@ -18,8 +18,8 @@ def content_digest(samples: Samples) -> str:
     columns = {samples.image, samples.text, samples.label, *samples.parts.values()} - {None}
     dataset = samples.dataset.select_columns(sorted(map(str, columns))).with_format("arrow")
     rows = (table.to_pylist() for table in dataset.iter(ROWS_AT_ONCE))
-    hashes = [digest(repr([{name: _short(row[name]) for name in sorted(row)} for row in part]), {}) for part in rows]
-    return digest(repr((samples.names, hashes)), {})
+    hashes = [text_digest(repr([{name: _short(row[name]) for name in sorted(row)} for row in part])) for part in rows]
+    return text_digest(repr((samples.names, hashes)))
 
 
 def _short(value: Any) -> Any:

@@ -148,7 +148,7 @@ def checked_options(model: Model, teachers: Sequence[Model], options: dict[str, 
             raise ConfigError(f"model: {NO_MODEL}, not a {type(source).__name__}{wrapper_advice(source)}")
     check_given([model], [model_name(model, "the model")])
     check_given(teachers, [*map(teacher_name, teachers)])
-    check_teacher_options(options, teachers, {})
+    check_teacher_options(options, teachers)
     if chosen.torch_device().type == "cuda" and torch.cuda.device_count() > 1 and "RANK" not in os.environ:
         raise ConfigError(
             "several GPUs: start one process per GPU with torchrun, or set CUDA_VISIBLE_DEVICES to one GPU"

@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from transfuse.alignment.interface import AlignContext
 from transfuse.base.cache import NO_STORE, Store
-from transfuse.base.hashing import digest
+from transfuse.base.hashing import tensors_digest, text_digest
 from transfuse.checkpoint.origin import Origin
 from transfuse.config.options import Options
 from transfuse.config.settings import UNRELATED_OPTIONS
@@ -48,13 +48,13 @@ def cache_keys(
     """
     if store.folder is None:
         return no_cache(len(origins))
-    declarations = [digest(repr(spec), {}) for spec in specs]
+    declarations = [text_digest(repr(spec)) for spec in specs]
     model_keys = [
         [origin.architecture, *sorted(origin.sha256.values()), declaration]
         for origin, declaration in zip(origins, declarations, strict=True)
     ]
     shared_key = {
-        "data": [digest("", batch) for batch in context.batches],
+        "data": [tensors_digest(batch) for batch in context.batches],
         "vocab": options.vocab,
         "head": options.head,
         "positions": options.positions,

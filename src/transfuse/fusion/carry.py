@@ -136,7 +136,7 @@ def match_for_carry(
         warn_of_test_split(samples)
     progress = as_progress(progress)
     chosen = carry_options(options, data is not None, keep is not None)
-    check_read(options, {}, data, keep)
+    check_read(options, data, keep)
     chosen = options_for(chosen, new_base, base, tuned, data is not None)
     given = (data, keep)
     data, keep = (opened(samples, chosen) for samples in given)

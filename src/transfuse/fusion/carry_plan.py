@@ -58,7 +58,7 @@ def carry_options(options: dict[str, Any], has_data: bool, has_keep: bool) -> Op
     Raises:
         ConfigError: an option does not apply.
     """
-    check_carry([*options, *(["keep"] if has_keep else [])], has_data, {})
+    check_carry([*options, *(["keep"] if has_keep else [])], has_data)
     merging = carry_merging(has_data)
     if options.get("merge", merging) != merging:
         raise ConfigError("merge: carrying chooses it itself; leave it out, or choose the effort")

@@ -120,8 +120,8 @@ def open_models(
     load_families(options.spec)
     for name, reason in unknown_methods(options).items():
         raise ConfigError(f"{name}: {reason}")
-    options.check_base(base is not None, has_data, {})
-    options.check_data(has_data, {})
+    options.check_base(base is not None, has_data)
+    options.check_data(has_data)
     names = model_names(models)
     if base is not None:
         models, names = [*models, base], [*names, model_name(base, "the base")]

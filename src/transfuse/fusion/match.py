@@ -55,7 +55,7 @@ def match(
     """
     progress = as_progress(progress)
     chosen: Options = make(Options, options)
-    check_read(options, {}, data)
+    check_read(options, data)
     limit = memory_bytes(max_memory)
     check_models_given(models, fewest_models(chosen.merge, base is not None))
     folder = cache_folder(cache)

@@ -119,7 +119,7 @@ class Matched:
             raise ConfigError(OTHER_OPTIONS)
         if self.base_correlation is not None:
             raise ConfigError("maps: models of one base are not aligned; choose align exact, or leave maps out")
-        check_mapped(self.options, 2 if self.carry else len(self.networks), {})
+        check_mapped(self.options, 2 if self.carry else len(self.networks))
         names = {"anchor": self.networks[0].name, "source": self.networks[1].name}
         facts = names | {"architecture": type(self.anchor).__name__, "match_on": self.context.match_on}
         return model_maps(self.alignments[0], self.networks[0], self.networks[1], facts)

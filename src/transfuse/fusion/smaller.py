@@ -9,7 +9,7 @@ from importlib.metadata import version
 from transformers import PreTrainedModel
 
 from transfuse.base.cache import NO_STORE, Store
-from transfuse.base.hashing import digest
+from transfuse.base.hashing import tensors_digest
 from transfuse.fusion.size_samples import SizeSamples
 from transfuse.network.model import network
 from transfuse.network.precision import stored_as
@@ -45,8 +45,12 @@ def smaller(
     store = NO_STORE
     if samples.cache is not None:
         store = Store(samples.cache).of(
-            smaller=[digest("", source.state_dict()), sizes.given(), block_settings(anchor.config, sizes.layers or 0)],
-            data=[digest("", batch) for batch in batches],
+            smaller=[
+                tensors_digest(source.state_dict()),
+                sizes.given(),
+                block_settings(anchor.config, sizes.layers or 0),
+            ],
+            data=[tensors_digest(batch) for batch in batches],
             learns=samples.options.learns,
             transfuse=version("transfuse"),
         )

@@ -13,7 +13,7 @@ from transfuse.base.batch import Batch, batch_size
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.distributed import process_group
 from transfuse.base.folders import cache_folder
-from transfuse.base.hashing import digest
+from transfuse.base.hashing import tensors_digest, text_digest
 from transfuse.base.memory_limit import planned_limit
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
@@ -95,7 +95,7 @@ def _shrunk(
 ) -> Shrunk:
     """Return the small model, within the planned memory."""
     warn_of_test_split(data)
-    check_read(chosen.model_dump(exclude_unset=True), {}, data)
+    check_read(chosen.model_dump(exclude_unset=True), data)
     if not isinstance(model, str | Path | PreTrainedModel):
         raise ConfigError(f"model: {NO_MODEL}, not a {type(model).__name__}{wrapper_advice(model)}")
     check_given([model], [model_name(model, "the model")])
@@ -166,8 +166,8 @@ def _store(
     if cache is None:
         return NO_STORE
     return Store(cache).of(
-        shrunk=[source.architecture, *sorted(source.sha256.values()), digest(repr(large.spec), {})],
-        data=[digest("", batch) for batch in batches],
+        shrunk=[source.architecture, *sorted(source.sha256.values()), text_digest(repr(large.spec))],
+        data=[tensors_digest(batch) for batch in batches],
         sizes=[[sizes.given() for sizes in series] for series in possible],
         options=options.model_dump(mode="json", exclude=UNRELATED_OPTIONS),
         transfuse=version("transfuse"),
