@@ -5,6 +5,7 @@ from dataclasses import replace
 from transfuse.evaluation.metrics import Metrics
 from transfuse.evaluation.statistics import Difference, Intervals, ScoreDifference
 from transfuse.report.facts import Measurement, Role, Row
+from transfuse.report.measure import part_of_anchor
 from transfuse.report.verdict import UNMEASURED, controls_note, verdict
 
 SURE = Intervals((0, 1), (0, 1))
@@ -139,9 +140,11 @@ def test_only_controls_that_were_measured_are_explained() -> None:
         "A fusion is useful if it is better than its control. The plain average does not match the units."
     )
     found = measured(fusion, row("uniform plan", "control", 0.1))
-    found = replace(found, rows=[*found.rows, row("the anchor's share alone", "control", 0.1)])
+    found = replace(found, rows=[*found.rows, row(part_of_anchor(0.5), "control", 0.1)])
     assert controls_note(found, fitted | {"options": {"align": "none"}}) == (
         "This fusion is a plain average. A fusion is useful if it is better than its controls."
-        " The uniform plan ignores the units. The anchor's share alone ignores the other models."
+        " The uniform plan ignores the units. Half the anchor ignores the other models."
     )
     assert controls_note(measured(fusion), fitted) == ""
+    third = measured(fusion, row(part_of_anchor(1 / 3), "control", 0.1))
+    assert controls_note(third, fitted).endswith("its control. 33% of the anchor ignores the other models.")

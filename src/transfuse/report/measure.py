@@ -35,7 +35,7 @@ from transfuse.report.facts import GENERATED_TEXTS, Measurement, Role, Row
 from transfuse.report.names import IN_MEMORY, parent_name
 
 FUSION = "fusion"
-PLAIN, UNIFORM, SHARE = "plain average", "uniform plan", "the anchor's share alone"  # the controls of a fusion
+PLAIN, UNIFORM = "plain average", "uniform plan"  # controls of a fusion; the last is named by `part_of_anchor`
 ADDED = "difference added, not aligned"  # the control of a fine-tune that is carried
 PredictFn = Callable[[], Predictions]
 
@@ -141,18 +141,24 @@ def parent_names(matched: Matched) -> list[str]:
     return [parent_name(number, path) for number, path in enumerate(paths, 1)]
 
 
+def part_of_anchor(share: float) -> str:
+    """Return the name of the control that is the anchor's share of the mean, without the other models."""
+    return "half the anchor" if share == 0.5 else f"{share:.0%} of the anchor"
+
+
 def _controls(matched: Matched) -> dict[str, Mapping[str, Tensor]]:
     """Return the tensors of fusions that ignore the units, except those that the models' shapes rule out."""
     anchor, *sources = matched.networks
     if not sources:
         return {}
-    anchor_share = {name: matched.weights[0] * values for name, values in anchor.tensors.items()}
+    share = matched.weights[0]
+    part: Mapping[str, Tensor] = {name: share * values for name, values in anchor.tensors.items()}
     if matched.carry is not None:
         tensors = [network.tensors for network in matched.networks]
         can_be_added = matched.carry.keeps_answers and _has_same_shapes(anchor, sources[0])
         return {ADDED: mean(tensors, matched.weights)} if can_be_added else {}
     if any(row is not None for row in matched.inputs.rows):
-        return {SHARE: anchor_share}
+        return {part_of_anchor(share): part}
     controls: dict[str, Mapping[str, Tensor]] = {}
     is_plain = matched.options.align == "none" and matched.options.merging(matched.data is not None) == "mean"
     if not is_plain and all(_has_same_shapes(anchor, source) for source in sources):
@@ -161,7 +167,7 @@ def _controls(matched: Matched) -> dict[str, Mapping[str, Tensor]]:
     with suppress(TransfuseError):  # the flow does not support all pairs of models
         aligned = aligned_weights([ALIGNMENT_METHODS["flow"](anchor, source, context) for source in sources])
         controls[UNIFORM] = mean(aligned, matched.weights)
-    return controls | {SHARE: anchor_share}
+    return controls | {part_of_anchor(share): part}
 
 
 def _lines(

@@ -7,14 +7,13 @@ from typing import Any
 from transfuse.evaluation.measures import MEASURES
 from transfuse.evaluation.statistics import Difference
 from transfuse.report.facts import Measurement, Row
-from transfuse.report.measure import PLAIN, SHARE, UNIFORM
+from transfuse.report.measure import PLAIN, UNIFORM
 
 UNMEASURED = "Not measured: there were no samples that fit the models. Pass some with --data."
 
 CONTROLS = {
     PLAIN: "The plain average does not match the units.",
     UNIFORM: "The uniform plan ignores the units.",
-    SHARE: "The anchor's share alone ignores the other models.",
 }
 
 
@@ -29,7 +28,8 @@ def controls_note(measured: Measurement, record: Mapping[str, Any]) -> str:
     sentences = ["This fusion is a plain average."] if is_plain else []
     if controls:
         sentences.append(f"A fusion is useful if it is better than its control{'s' if len(controls) > 1 else ''}.")
-    return " ".join([*sentences, *(CONTROLS[name] for name in controls)])
+    explained = (CONTROLS.get(name, f"{name.capitalize()} ignores the other models.") for name in controls)
+    return " ".join([*sentences, *explained])
 
 
 def verdict(measured: Measurement | None) -> str:
