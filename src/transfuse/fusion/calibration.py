@@ -21,7 +21,7 @@ from transfuse.config.options import Options
 from transfuse.data.blocks import in_blocks
 from transfuse.data.load import open_samples
 from transfuse.data.measured_tasks import UNTRAINABLE, labeled_task
-from transfuse.data.prepare import prepare, readable
+from transfuse.data.prepare import draw, prepare, readable
 from transfuse.data.sample_budget import SampleBudget
 from transfuse.data.samples import Samples
 from transfuse.data.splits import CALIBRATION
@@ -80,9 +80,10 @@ def calibrate(
         raise ConfigError("augment: only images can be augmented; leave it out")
     samples = _labeled(samples, model, options)
     count = sample_budget(options).drawn(samples, model, anchor, processor)
-    if options.flow.max_loss is None:  # else the samples are drawn by their losses
-        samples = samples.shuffled(options.seed, count)
-    samples = in_blocks(samples, model, anchor, processor, options, progress)
+    if options.flow.max_loss is None:
+        samples = draw(samples, count, model, anchor, options, processor, progress)
+    else:  # samples are drawn by their losses
+        samples = in_blocks(samples, model, anchor, processor, options, progress).shuffled(options.seed)
     batches = _batches(samples, count, networks, anchor, options, processor)
     if "learned" in (options.align, options.merge):
         split_with_answers(model, batches, "maps" if options.align == "learned" else "weights")
@@ -122,17 +123,15 @@ def reads_samples(options: Options, match_on: MatchOn) -> bool:
 def _batches(
     samples: Samples, count: int, networks: Sequence[Network], anchor: Model, options: Options, processor: Any
 ) -> Sequence[Batch]:
-    """Draw at most `count` samples, and prepare them.
+    """Return the prepared samples; of all of them, those with low losses, at most `count`, if these are to be drawn.
 
     Images that are read only once and would fill the memory are prepared batch by batch when they are read.
     """
-    max_loss = options.flow.max_loss
-    drawn = samples.shuffled(options.seed, count if max_loss is None else None)
     model, *others = [network.model for network in networks]
-    batches = prepare(drawn, model, anchor, options, processor)
+    batches = prepare(samples, model, anchor, options, processor)
     copy_padding_token(model, others)
-    if max_loss is not None:
-        return low_loss_samples([model, *others], batches, max_loss, count)
+    if options.flow.max_loss is not None:
+        return low_loss_samples([model, *others], batches, options.flow.max_loss, count)
     read_once = samples.image is not None and options.merging(True) == "mean" and options.align != "learned"
     too_large = len(batches) * batch_bytes(batches[0]) > cache_bytes("prepared samples")
     return batches if read_once and too_large else sample_budget(options).first(batches, model)
