@@ -112,3 +112,16 @@ def test_embeddings_come_nearer_to_their_mean(tmp_path: Path, build: Callable[[P
     history = fusion.record["learned_weights"]
     assert history["unit"] == "of the parents' loss"
     assert min(history["excess"]) < history["excess"][0]
+
+
+def test_embeddings_are_weighted_alike_by_every_weighting(tmp_path: Path) -> None:
+    """Logits of images and texts depend on the other texts of the batch, so they show no confidence."""
+    pair = [clip(tmp_path / str(seed), seed) for seed in (1, 2)]
+    texts = [" ".join(WORDS[word] for word in row) for row in sentences(20, 0)]
+    data = [{"text": text, "image": Image.new("RGB", (8, 8), (9 * row, 0, 9))} for row, text in enumerate(texts)]
+    auto, *others = (
+        transfuse.fuse(pair, Dataset.from_list(data), merge="least-squares", teacher_weighting=name).model.state_dict()
+        for name in ("auto", "confidence", "uniform")
+    )
+    for other in others:
+        assert all(torch.equal(auto[name], values) for name, values in other.items())

@@ -7,18 +7,18 @@ from transfuse.distillation.similar_images import SimilarImages, are_comparable
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, WeightingFn, ineffective_weighting, uniform
 from transfuse.fusion.matched import Matched
 from transfuse.network.output_losses import output_loss
-from transfuse.network.outputs import has_logits
 
 
 def sample_weighting(matched: Matched, progress: Progress = silent) -> WeightingFn:
-    """Return the method that weights the parents per sample. Parents without own predictions are not weighted."""
+    """Return the method that weights the parents per sample. Numbers and embeddings are not weighted."""
     name, batches = matched.options.teacher_weighting, matched.context.batches
     if not batches:
         return TEACHER_WEIGHTING[name]
-    if line := ineffective_weighting(name, output_loss(matched.networks[0].model, in_one_basis=True)):
+    loss = output_loss(matched.networks[0].model, in_one_basis=True)
+    if line := ineffective_weighting(name, loss):
         progress.warn(line)
     own_heads = matched.options.head == "fused"  # else all parents have that of the anchor
-    if not has_logits(matched.networks[0].model) or (name == "auto" and not own_heads):
+    if loss.entropies is None or (name == "auto" and not own_heads):
         return uniform
     models = [matched.inputs.whole.get(number, network.model) for number, network in enumerate(matched.networks)]
     by_confidence = name in ("auto", "confidence")
