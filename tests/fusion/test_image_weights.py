@@ -61,3 +61,9 @@ def test_parents_without_heads_of_their_own_are_weighted_by_the_head_of_the_anch
     matched = match([vit(0), vit(1)], pictures(), processor=PROCESSOR, **options)
     weighting = sample_weighting(matched)
     assert weighting is TEACHER_WEIGHTING["confidence"]
+
+
+def test_two_images_suffice_for_learned_weights() -> None:
+    """One trains and one validates; layers are fitted to both."""
+    fused = fuse([vit(0), vit(1)], pictures(2), processor=PROCESSOR, merge="learned", steps=2)
+    assert all(values.isfinite().all() for values in fused.model.state_dict().values())

@@ -62,11 +62,11 @@ def _trained(
     split = split_with_answers(parents[0], request.batches, "weights")
     first = split[0][0]
     count = _start_samples(request.learning, parents, first)
-    samples = list(first_samples(split[0], count))
+    samples = _to_fit(split, count)
     carry, kept = request.carry, None
     if carry is not None and carry.kept:
         kept = split_with_answers(parents[0], carry.kept, "weights")
-        carry = replace(carry, kept=list(first_samples(kept[0], count)))
+        carry = replace(carry, kept=_to_fit(kept, count))
     store = request.store.of(part="to learn from", samples=count)
     fused, own = fitted_models(replace(request, carry=carry), samples, store, parents)
     loop = _distillation(request, fused, request.teachers(parents), split, kept)
@@ -87,6 +87,12 @@ def _trained(
     compared = {name: loss for name, loss in choice.losses.items() if isfinite(loss)}
     found = asdict(history) | {"start": start, "starts": compared, "reached": reached}
     return fused, found, choice.untrained[FITTED_LAYERS]
+
+
+def _to_fit(split: BatchSplit, count: int) -> list[Batch]:
+    """Return the first training samples, or both parts if there is only one, since a fit validates on another."""
+    train, validation = split
+    return list(first_samples(train, count)) if sum(map(batch_size, train)) > 1 else [*train, *validation]
 
 
 def _taught_new_base(request: MergeRequest) -> PreTrainedModel:
