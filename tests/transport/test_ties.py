@@ -89,3 +89,12 @@ def test_a_nearly_diagonal_plan_converges() -> None:
     assert found.converged
     assert found.iterations < 300
     assert torch.allclose(found.plan.sum(0), torch.full((8,), 1 / 8, dtype=torch.float64), atol=1e-6)
+
+
+@pytest.mark.parametrize(("units", "dtype"), [(50, torch.float64), (2500, torch.float32)])
+def test_a_unit_far_larger_than_the_others_makes_no_ties_of_these(units: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    samples = torch.randn(64, units, generator=generator, dtype=dtype)
+    samples[:, 0] *= 1e4
+    order = torch.randperm(units, generator=generator)
+    assert torch.equal(assignment(samples.T @ samples[:, order]), order)

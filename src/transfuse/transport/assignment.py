@@ -23,7 +23,7 @@ POTENTIALS_FROM = 2048  # units
 POTENTIALS_REGULARIZATION = 0.02  # relative to the mean cost above each row's minimum
 POTENTIALS_TOLERANCE = 0.1  # error of the marginals
 DISTINCT_PARTNERS = 0.9  # share of units that are another unit's best partner, above which potentials are skipped
-TIE_TOLERANCE = 1e-6  # relative to the largest cost; smaller differences are rounding
+TIE_TOLERANCE = 1e-6  # relative to the largest costs; smaller differences are rounding
 
 
 def assignment(score: Float[Tensor, "source target"]) -> Int[Tensor, " target"]:
@@ -69,23 +69,25 @@ def prefer_identity(index: Int[Tensor, " target"], cost: Float[Tensor, "source t
     """Return a permutation of the same cost with as many fixed points as exchanges of two units can reach.
 
     The costs of units that tie, such as pruned ones, do not determine their order. The identity keeps them in the order
-    that all other evidence supports.
+    that all other evidence supports. Rounding is relative to the costs of the units that change places, since a single
+    unit may be thousands of times larger than the others.
     """
     index = index.to(cost.device)
     units = torch.arange(len(index), device=cost.device)
-    tolerance = TIE_TOLERANCE * cost.abs().max()
-    if cost.diagonal().mean() <= cost[index, units].mean() + tolerance:
+    rounding = TIE_TOLERANCE * cost.abs().amax(1)  # of each source
+    moved = index != units
+    if (cost.diagonal() - cost[index, units])[moved].sum() <= rounding[moved].sum():
         return units
     while True:
         target = torch.empty_like(index).scatter_(0, index, units)  # the target of each source
         change = cost[units, units] + cost[index, target] - cost[index, units] - cost[units, target]
-        movable = ((index != units) & (change <= tolerance)).nonzero().flatten().cpu().tolist()
+        movable = ((index != units) & (change <= rounding.maximum(rounding[index]))).nonzero().flatten().cpu().tolist()
         if not movable:
             return index
         for unit in movable:  # an exchange changes the cost of the next one, so each is computed again
             source = int(index[unit])
             other = int((index == unit).nonzero())
             increase = cost[unit, unit] + cost[source, other] - cost[source, unit] - cost[unit, other]
-            if source != unit and increase <= tolerance:
+            if source != unit and increase <= rounding[unit].maximum(rounding[source]):
                 index[unit] = unit
                 index[other] = source
