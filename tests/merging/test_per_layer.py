@@ -7,7 +7,7 @@ from cases import CASES
 
 import transfuse
 from transfuse.errors import ConfigError
-from transfuse.merging.per_layer import PerLayer
+from transfuse.merging.per_layer import PerLayer, depths
 from transfuse.network.layout import unfused
 from transfuse.network.model import Network, declaration, unfused_tensors
 
@@ -64,3 +64,22 @@ def test_names_are_checked_before_units_are_matched() -> None:
     models = [BY_NAME["ViTForImageClassification"].build(seed).float() for seed in (0, 1)]
     with pytest.raises(ConfigError, match=r"^weights, item 2: no tensor's name contains 'atention'"):
         transfuse.match(models, weights=(1, {"atention": 0, "*": 1}))
+
+
+@pytest.mark.parametrize(
+    ("model_class", "first"),
+    [
+        ("CLIPModel", ("text_model.embeddings", "vision_model.embeddings", "vision_model.pre_layrnorm")),
+        ("SiglipModel", ("text_model.embeddings", "vision_model.embeddings")),
+        ("BartForConditionalGeneration", ("model.shared", "embed_", "layernorm_embedding")),
+    ],
+)
+def test_what_comes_before_each_list_of_blocks_is_as_deep_as_its_first_block(
+    model_class: str, first: tuple[str, ...]
+) -> None:
+    found = depths(unfused(declaration(BY_NAME[model_class].build())).tensors())
+    outside = {name: depth for name, depth in found.items() if not re.search(r"\.\d+\.", name)}
+    assert {name for name, depth in outside.items() if depth == 0} == {
+        name for name in outside if any(part in name for part in first)
+    }
+    assert set(outside.values()) == {0.0, 1.0}

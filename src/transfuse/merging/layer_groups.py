@@ -125,7 +125,7 @@ def _stream_points(spec: Spec, space: Space, writer: str) -> list[HookPoint]:
     """
     norms = [op for op in spec.ops if isinstance(op, Norm) and op.space == space and op.on_tokens]
     if norms:
-        norm = max(norms, key=lambda norm: _shared_parts(norm.name, writer))  # the first of several
+        norm = max(norms, key=lambda norm: shared_parts(norm.name, writer))  # the first of several
         return [HookPoint(norm.name, "input" if spec.readers(norm) else "output", space)]
     for linear in spec.linears():
         if linear.norm is None and linear.reads == (space,):
@@ -139,7 +139,7 @@ def _stream_points(spec: Spec, space: Space, writer: str) -> list[HookPoint]:
     return []
 
 
-def _shared_parts(first: str, second: str) -> int:
+def shared_parts(first: str, second: str) -> int:
     """Return how many parts of two names are the same from the start."""
     pairs = zip(first.split("."), second.split("."), strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

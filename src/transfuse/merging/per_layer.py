@@ -7,6 +7,7 @@ from typing import Any
 from transfuse.checkpoint.tensor_names import TensorNames, tensor_names
 from transfuse.config.layer_values import EVERYTHING, value_at
 from transfuse.errors import ConfigError
+from transfuse.merging.layer_groups import shared_parts
 from transfuse.network.block_numbers import block_place
 from transfuse.network.model import Network, tied_to
 
@@ -87,20 +88,22 @@ def _check_part(part: str, names: Collection[TensorNames], where: str) -> None:
 def depths(names: Iterable[str]) -> dict[str, float]:
     """Return the depth of every tensor, from 0 to 1, given the names in the order of the network.
 
-    Tensors before the first block are at 0 and those after the last one at 1, such as embeddings and heads. The last of
-    several blocks is at 1, and so is the only one.
+    Tensors before the first block are at 0 and those after the last one at 1, such as embeddings and heads. Of several
+    lists of blocks, such as two towers, the one whose name shares the most parts with the tensor's counts, or all if
+    none shares any. The last of several blocks is at 1, and so is the only one.
     """
     blocks = {name: place for name in names if (place := block_place(name))}
     last: dict[str, int] = {}
     for prefix, number in blocks.values():
         last[prefix] = max(number, last.get(prefix, 0))
     result: dict[str, float] = {}
-    outside = 0.0
+    begun = set()
     for name in names:
         if name in blocks:
             prefix, number = blocks[name]
-            outside = 1.0
+            begun.add(prefix)
             result[name] = number / last[prefix] if last[prefix] else 1.0
         else:
-            result[name] = outside
+            nearest = max(last, key=lambda prefix: shared_parts(prefix, name), default="")
+            result[name] = float(nearest in begun if shared_parts(nearest, name) else bool(begun))
     return result
