@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from transfuse.alignment.flow.by_head import by_head
+from transfuse.errors import TransfuseError
 from transfuse.transport import solve
 from transfuse.transport.maps import Matrix, Permutation
 
@@ -107,3 +108,12 @@ def test_nested_plans_between_different_numbers_of_heads():
     found = by_head(solve.exact, 3, 2)(cost)
     assert found.map.forward.shape == (12, 8)
     assert torch.allclose(found.map.forward.sum(0), torch.ones(8, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+@pytest.mark.parametrize("solver", [solve.exact, solve.emd, solve.entropic(0.1), solve.entropic_with_support(2.0)])
+def test_costs_that_are_not_finite_are_refused(solver: solve.Solver, value: float) -> None:
+    cost = random_cost(6, 6)
+    cost[0, 0] = value
+    with pytest.raises(TransfuseError, match="not finite; look for weights that overflowed"):
+        solver(cost)

@@ -12,6 +12,7 @@ from math import frexp
 import torch
 from torch import Tensor
 
+from transfuse.errors import TransfuseError
 from transfuse.transport.sinkhorn_domains import DOMAINS, CostMatrix, Iteration, Vector
 
 HISTORY = 8  # iterations that the acceleration combines
@@ -63,12 +64,22 @@ def sinkhorn(
 
     Returns:
         The last iterate, which may not have converged; see `Coupling.converged`.
+
+    Raises:
+        TransfuseError: a cost is not finite.
     """
+    check_finite(cost)
     unit = magnitude(cost)  # costs of 1e-30 or 1e30 would leave the range of float32
     if start is not None:
         start = replace(start, source=start.source / unit, target=start.target / unit)
     coupling = _sinkhorn(cost / unit, regularization / unit, start, tolerance, max_iterations, domain)
     return replace(coupling, source=coupling.source * unit, target=coupling.target * unit)
+
+
+def check_finite(values: Tensor) -> None:
+    """Raise `TransfuseError` unless all costs or scores are finite."""
+    if not values.isfinite().all():
+        raise TransfuseError("units cannot be matched: their scores are not finite; look for weights that overflowed")
 
 
 def magnitude(values: Tensor) -> float:

@@ -13,7 +13,7 @@ from torch import Tensor
 from transfuse.errors import TransfuseError
 from transfuse.transport.assignment import TIE_TOLERANCE, assignment
 from transfuse.transport.maps import Map, Matrix, Permutation, from_plan, rotation
-from transfuse.transport.sinkhorn import Coupling, magnitude, sinkhorn
+from transfuse.transport.sinkhorn import Coupling, check_finite, magnitude, sinkhorn
 
 REGULARIZATION_RANGE = (1e-3, 10.0)  # relative to the mean cost above the minimum, where a support is searched for
 MAX_BISECTIONS = 20
@@ -47,8 +47,9 @@ def emd(cost: Float[Tensor, "source target"]) -> Match:
     """Return the optimal plan by network simplex (POT's `ot.emd`), as a matrix even if it is a permutation.
 
     Raises:
-        TransfuseError: the network simplex does not finish.
+        TransfuseError: a cost is not finite, or the network simplex does not finish.
     """
+    check_finite(cost)
     source, target = cost.shape
     ground = (cost / magnitude(cost)).double().cpu().numpy()  # its tolerances are absolute
     plan, info = ot.emd(_uniform(source), _uniform(target), ground, numItermax=10_000_000, log=True)
