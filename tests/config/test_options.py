@@ -127,6 +127,7 @@ NAMED = ("support", "regularization", "match_on", "learning_rate", "augment")  #
         ({"align": "none", "flow": {"regularization": 0.1}}, ["regularization", "align flow"]),
         ({"align": "flow", "flow": {"plan": "uniform", "regularization": 0.1}}, ["regularization", "uniform"]),
         ({"align": "flow", "flow": {"regularization": 0.1, "support": 4.0}}, ["support", "give one"]),
+        ({"align": "flow", "flow": {"scale": "mean", "support": 4.0}}, ["flow.scale", "leave it out"]),
         ({"align": "flow", "flow": {"support": 1.0}}, ["support", "greater than 1"]),
         ({"flow": {"support": 4.0}}, ["support", "align flow"]),
         ({"align": "flow", "flow": {"queries": "joint", "heads": "aware"}}, ["flow.heads", "joint", "leave it out"]),

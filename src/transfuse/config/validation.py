@@ -72,6 +72,8 @@ def check_together(chosen: Options, labels: Labels) -> None:
             raise refuse(name, why)
     if {"flow.regularization", "flow.support"} <= given:
         raise refuse("flow.support", "it sets the regularization; give one of them")
+    if {"flow.scale", "flow.support"} <= given and chosen.flow.scale != "log":
+        raise refuse("flow.scale", "with a support, only log has an effect; leave it out, or choose log")
     if "flow.heads" in given and chosen.flow.heads == "aware" and chosen.flow.queries == "joint":
         raise refuse("flow.heads", "queries joint has one plan over all heads; leave it out, or choose queries shared")
     weighted = chosen.flow.policy in ("scalar", "matrix")
