@@ -54,6 +54,17 @@ def test_of_every_text_with_a_word_one_is_hidden(folder):
     assert (batch["labels"] != IGNORED_LABEL).any(1).tolist() == [True, True, False]
 
 
+def test_tokens_shown_instead_of_hidden_ones_have_embeddings(folder):
+    tokenizer = load_tokenizer(folder, config())
+    tokenizer.add_tokens([f"added{index}" for index in range(200)])
+    for epoch in range(10):
+        batch = masked_preparer(tokenizer, config(length=64), lambda: epoch)(TEXTS)  # noqa: B023
+        assert int(batch["input_ids"].max()) < len(WORDS)
+    tokenizer.add_special_tokens({"mask_token": "<mask>"})
+    with pytest.raises(CheckpointError, match="the model has 45 embeddings"):
+        masked_preparer(tokenizer, config())(TEXTS)
+
+
 def test_no_tokenizer_or_that_of_another_model(folder, tmp_path):
     with pytest.raises(CheckpointError, match="has no tokenizer"):
         load_tokenizer(tmp_path / "nowhere", config())

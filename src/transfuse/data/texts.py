@@ -151,16 +151,18 @@ def masked_preparer(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[]
 
     Raises:
         ConfigError: the tokenizer has no mask token, or no padding token.
+        CheckpointError: when the function is called, as for `text_preparer`, or if the model has no mask token.
     """
     if tokenizer.mask_token is None:
         raise ConfigError("a masked-language model needs a tokenizer with a mask token; this one has none")
     tokenize = text_preparer(tokenizer, config)
     special = torch.tensor(tokenizer.all_special_ids)
+    shown = min(len(tokenizer), config.vocab_size)  # a tokenizer may have tokens without an embedding
 
     def mask_row(text: str, row: Int[Tensor, " token"], count: int) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(zlib.crc32(f"{epoch()} {text}".encode()))
         # Random numbers are drawn for the text without its padding, so that longer texts beside it change nothing.
-        masked, labels = mask_tokens(row[:count], special, tokenizer.mask_token_id, len(tokenizer), generator)
+        masked, labels = mask_tokens(row[:count], special, tokenizer.mask_token_id, shown, generator)
         padding = row[count:]
         return torch.cat([masked, padding]), torch.cat([labels, torch.full_like(padding, IGNORED_LABEL)])
 
@@ -169,8 +171,9 @@ def masked_preparer(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[]
         inputs = tokenize(texts)
         counts = inputs["attention_mask"].sum(1).tolist()
         rows = [mask_row(text, row, count) for text, row, count in zip(texts, inputs["input_ids"], counts, strict=True)]
-        masked, labels = zip(*rows, strict=True)
-        return inputs | {"input_ids": torch.stack(masked), "labels": torch.stack(labels)}
+        masked, labels = map(torch.stack, zip(*rows, strict=True))
+        check_ids(masked, config.vocab_size)
+        return inputs | {"input_ids": masked, "labels": labels}
 
     return prepare
 
