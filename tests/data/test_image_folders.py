@@ -133,3 +133,23 @@ def test_a_line_says_which_files_are_left_out(tmp_path: Path) -> None:
     samples = load_samples(tmp_path)
     line = "3 files are left out, of kinds that are not read as images (2 .heic, 1 .svg)"
     assert samples.notes == (f"{samples.name}: {line}",)
+
+
+@pytest.mark.parametrize("above", ["archive", "archive/images"])
+def test_splits_in_the_only_folder(above: str, tmp_path: Path) -> None:
+    deep = write(tmp_path / "deep", *(f"{above}/{name}" for name in ("train/cat", "train/dog", "test/cat", "test/dog")))
+    assert (values(load_samples(deep)), load_samples(deep).split) == ([20, 30], "test")
+    assert (values(load_samples(deep, "train")), load_samples(deep).names) == ([0, 10], ("cat", "dog"))
+    flat = write(tmp_path / "flat", f"{above}/train", f"{above}/val")
+    assert (values(load_samples(flat)), load_samples(flat).label) == ([10], None)
+    classes = load_samples(write(tmp_path / "classes", f"{above}/cat", f"{above}/dog"))
+    assert (classes.names, classes.split) == (("cat", "dog"), None)
+
+
+def test_splits_below_classes_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "data", "cat/train", "cat/test", "dog/train", "dog/test")
+    with pytest.raises(DataError) as caught:
+        load_samples(tmp_path / "data")
+    assert "data: several folders are divided into splits ('cat', 'dog'); give one of them" in one_line(caught)
+    assert values(load_samples(tmp_path / "data" / "cat", "train")) == [0]
+    assert load_samples(write(tmp_path / "vehicles", "road/bus", "road/train")).names == ("bus", "train")

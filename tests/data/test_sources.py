@@ -94,6 +94,14 @@ def test_one_table_of_the_images_of_several_splits(tmp_path: Path) -> None:
     assert values(load_samples(tmp_path)) == [0, 10, 20, 30, 40, 50]
 
 
+def test_one_table_of_the_images_of_splits_in_the_only_folder(tmp_path: Path) -> None:
+    lines = [f"images/{split}/0.png,{split}" for split in ("train", "test")]
+    for index, line in enumerate(lines):
+        write_image(tmp_path / line.split(",")[0], 10 * index)
+    (tmp_path / "metadata.csv").write_text("\n".join(["file_name,label", *lines]) + "\n")
+    assert (values(load_samples(tmp_path)), values(load_samples(tmp_path, "train"))) == ([10], [0])
+
+
 def test_one_split_in_several_folders_is_refused(tmp_path: Path) -> None:
     for name in ("cola", "sst2"):
         for split in ("train", "test"):

@@ -1,7 +1,9 @@
 """Folders of images: which of their subfolders are classes, and which are splits."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from datasets import ClassLabel, Dataset, Features, Image
@@ -31,13 +33,14 @@ def read_images(folder: Path, files: Sequence[Path], split: Split) -> NamedDatas
     """
     images = list(filter(is_image, files))
     _require_one_level(images)
-    splits, notes = _by_split(folder, images)
+    top = _top(folder, images)
+    splits, notes = _by_split(top, images)
     chosen, own_split = pick_own_split(splits, split, folder, sole_split(folder.name))
     levels = {len(path.parts) for path in splits[chosen]}
     classes = sorted({path.parent.name for path in images if len(path.parts) in levels})
     columns: dict[str, list[str] | list[int]] = {"image": [str(path.absolute()) for path in splits[chosen]]}
     features = {"image": Image()}
-    above_classes = len(folder.parts) + bool(chosen)
+    above_classes = len(top.parts) + bool(chosen)
     if len(classes) > 1 and len(levels) == 1 and min(levels) > above_classes + 1:
         columns["label"] = [classes.index(path.parent.name) for path in splits[chosen]]
         features["label"] = ClassLabel(names=classes)
@@ -62,6 +65,12 @@ def _require_one_level(images: Sequence[Path]) -> None:
             )
 
 
+def _top(folder: Path, images: Sequence[Path]) -> Path:
+    """Return the lowest folder with all images, or the first one on the way to it that holds a folder of a split."""
+    between = Path(os.path.commonpath([path.parent for path in images])).relative_to(folder).parts
+    return folder.joinpath(*takewhile(lambda name: not canonical_split(name), between))
+
+
 def _by_split(folder: Path, images: Sequence[Path]) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
     """Return the images of each split, or all as "", and a line if names of classes could be those of splits.
 
@@ -69,7 +78,7 @@ def _by_split(folder: Path, images: Sequence[Path]) -> tuple[dict[str, list[Path
     their names are nothing else. One folder of such a name among others is a class: a train, for example.
 
     Raises:
-        DataError: some folders name a split and others do not.
+        DataError: some folders name a split and others do not, or folders of classes hold folders of splits.
     """
     tops = sorted({path.relative_to(folder).parts[0] for path in images if path.parent != folder})
     has_folders_inside = any(len(path.relative_to(folder).parts) > 2 for path in images)
@@ -87,11 +96,25 @@ def _by_split(folder: Path, images: Sequence[Path]) -> tuple[dict[str, list[Path
             f"{folder}: some folders name a split ({listed_names(named)}) and {others[0]} does not; give the folder to"
             f" read, such as {folder / shown}, or rename {others[0]}"
         )
+    _require_no_inner_splits(folder, images)
     unclear = named or (tops if all(map(canonical_split, tops)) else [])
     if not unclear:
         return {"": list(images)}, ()
     kind = "a class, not a split" if len(unclear) == 1 else "classes, not splits"
     return {"": list(images)}, (f"{listed_names(unclear)} {are(len(unclear))} read as {kind}",)
+
+
+def _require_no_inner_splits(folder: Path, images: Sequence[Path]) -> None:
+    inside: dict[str, set[str]] = {}  # names of the folders in each subfolder
+    for parts in sorted({path.parent.relative_to(folder).parts for path in images}):
+        for depth in range(1, len(parts)):
+            inside.setdefault("/".join(parts[:depth]), set()).add(parts[depth])
+    divided = [name for name, names in inside.items() if len(names) > 1 and all(map(sole_split, names))]
+    if divided:
+        raise DataError(
+            f"{folder}: several folders are divided into splits ({listed_names(divided)}); give one of them, or put the"
+            " folders of the splits above the others"
+        )
 
 
 def _left_out(files: Sequence[Path]) -> tuple[str, ...]:

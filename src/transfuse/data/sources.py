@@ -125,7 +125,7 @@ def _from_metadata(folder: Path, table: Path, reading: Reading) -> NamedDataset 
     rows: dict[str, list[int]] = {}
     for row, path in enumerate(paths):
         parents = Path(path or "").parent.parts
-        rows.setdefault(sole_split(parents[0]) if parents else "", []).append(row)
+        rows.setdefault(next(filter(None, map(sole_split, parents)), ""), []).append(row)
     if not rows or "" in rows:
         return None
     data = DatasetDict({split: dataset.select(numbers) for split, numbers in rows.items()})
