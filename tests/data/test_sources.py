@@ -136,6 +136,32 @@ def test_folder_of_parquet_shards_and_splits(tmp_path: Path) -> None:
         load_samples(tmp_path, "dev2")
 
 
+def test_splits_of_other_usual_names_in_files(tmp_path: Path) -> None:
+    names = ("train_gen-00000-of-00001-a09b74b3ef9c3b56", "train_sft-00000-of-00002", "train_sft-00001-of-00002")
+    for name in (*names, "validation_matched", "validation_mismatched", "test_part1", "test_part2"):
+        Dataset.from_dict({"text": [name]}).to_parquet(tmp_path / f"{name}.parquet")
+    assert load_samples(tmp_path, "train_sft").inputs([0, 1]) == list(names[1:])
+    assert load_samples(tmp_path, "train_gen").inputs([0]) == list(names[:1])
+    samples = load_samples(tmp_path, ("validation", "train"))
+    assert (len(samples), samples.split) == (1, "validation_matched")
+    assert load_samples(tmp_path).inputs([0, 1]) == ["test_part1", "test_part2"]
+    with pytest.raises(DataError, match="no split 'train'; it has test, train_gen, train_sft, validation_m"):
+        load_samples(tmp_path, "train")
+
+
+def test_a_split_beside_the_usual_ones(tmp_path: Path) -> None:
+    for name in ("train", "test", "unsupervised"):
+        Dataset.from_dict({"text": [name]}).to_parquet(tmp_path / f"{name}-00000-of-00001.parquet")
+    assert load_samples(tmp_path).inputs([0]) == ["test"]
+    for name in ("train", "unsupervised"):
+        assert load_samples(tmp_path, name).inputs([0]) == [name]
+    (tmp_path / "unsupervised-00000-of-00001.parquet").rename(tmp_path / "extra.parquet")
+    assert load_samples(tmp_path, "train").inputs([0]) == ["train"]
+    for split in ("validation", ("test", "train")):
+        with pytest.raises(DataError, match=r"extra\.parquet does not"):
+            load_samples(tmp_path, split)
+
+
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "json", "jsonl"])
 def test_tables_of_texts(tmp_path: Path, suffix: str) -> None:
     rows = [("x", "dog", "good"), ("y", "None", "NA"), ("z", "cat", "bad")]

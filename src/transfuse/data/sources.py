@@ -102,7 +102,7 @@ def _from_folder(folder: Path, reading: Reading) -> NamedDataset:
         return read_images(folder, files, reading.split)
     saved = sorted({path.parent for path in files if kind_of(path) == ".arrow"})
     if saved and not images + tables and all((path / "state.json").is_file() for path in saved):
-        return _from_saved(folder, group_by_split(folder, saved), reading)
+        return _from_saved(folder, group_by_split(folder, saved, reading.split), reading)
     chosen = metadata if images else tables or texts
     if not files or not (images or chosen):
         others = [path for path in files if kind_of(path) in KNOWN]
@@ -115,7 +115,7 @@ def _from_folder(folder: Path, reading: Reading) -> NamedDataset:
         raise DataError(f"{folder}: holds files of several kinds ({kinds}); give {tables[0]} to read it, or {named}")
     if images and chosen == [folder / chosen[0].name] and (found := _from_metadata(folder, chosen[0], reading)):
         return found
-    return _from_files(folder, group_by_split(folder, chosen), reading)
+    return _from_files(folder, group_by_split(folder, chosen, reading.split), reading)
 
 
 def _from_metadata(folder: Path, table: Path, reading: Reading) -> NamedDataset | None:

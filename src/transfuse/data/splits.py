@@ -17,6 +17,9 @@ _SPLIT = re.compile(rf"(?<![a-z]){_NAME}(?![a-z])")
 _CONTENTS = "(?:images?|imgs?|photos?|pictures?|samples?|data|set|split)"
 _NUMBERS = r"[\W\d_]*"  # and signs
 _SOLE_SPLIT = re.compile(rf"(?:{_CONTENTS}[\W\d_]+)?{_NUMBERS}{_NAME}{_NUMBERS}(?:{_CONTENTS}{_NUMBERS})?")
+_KIND = re.compile(r"\.[a-z]+(\.(?:bz2|gz|xz|zst))?$", re.IGNORECASE)
+_SHARD = re.compile(r"[-_. ]\d+-of-\d+(?:-[0-9a-f]+)?$")  # of files that `datasets` writes
+_PART = re.compile(r"(?:[-_. ]?(?:part|shard|chunk|batch)[-_. ]?|[-_. ])\d+$", re.IGNORECASE)
 _CANONICAL = {"train": "train", "test": "test", "val": "validation", "dev": "validation", "eval": "validation"}
 
 
@@ -64,8 +67,13 @@ def _named(splits: Collection[str], wanted: str) -> list[str]:
     return exact[:1] or [name for name in same if _SPLIT.fullmatch(name.lower())] or same
 
 
-def group_by_split(folder: Path, files: list[Path]) -> dict[str, list[Path]]:
+def group_by_split(folder: Path, files: list[Path], wanted: Split) -> dict[str, list[Path]]:
     """Return files by split: the one that a subfolder or a part of the file name names, or "" for all if none does.
+
+    Beside such files, a shard as `datasets` names it is of a split too: that of "extra-00000-of-00001" is "extra".
+
+    Args:
+        wanted: the split to read; if files name it, those that name none are left out.
 
     Raises:
         DataError: only some of the files name a split, or several folders have the same split.
@@ -73,18 +81,30 @@ def group_by_split(folder: Path, files: list[Path]) -> dict[str, list[Path]]:
     splits: dict[str, list[Path]] = {}
     holders: dict[str, set[str]] = {}  # folders that a split is in
     for path in files:
-        parts = path.relative_to(folder).with_suffix("").parts
-        depth, split = next(((at, name) for at, part in enumerate(parts) if (name := canonical_split(part))), (0, ""))
-        splits.setdefault(split, []).append(path)
-        holders.setdefault(split, set()).add("/".join(parts[:depth]) or ".")
+        parts = path.relative_to(folder).parts
+        parts = (*parts[:-1], _KIND.sub("", parts[-1]))
+        depth, name = next(((at, part) for at, part in enumerate(parts) if canonical_split(part)), (0, ""))
+        splits.setdefault(_split_name(name), []).append(path)
+        holders.setdefault(canonical_split(name), set()).add("/".join(parts[:depth]) or ".")
     for split, names in holders.items():
         if len(names) > 1:
             raise DataError(
                 f"{folder}: several folders have a split {split} ({listed_names(sorted(names))}); give one of them"
             )
-    if "" in splits and len(splits) > 1:
-        raise DataError(f"{folder}: some files name a split and {splits[''][0].name} does not; name the file to read")
+    if len(splits) > 1:
+        others = splits.pop("", [])
+        for path in [path for path in others if _SHARD.search(_KIND.sub("", path.name))]:
+            splits.setdefault(_split_name(_KIND.sub("", path.name)), []).append(path)
+            others.remove(path)
+        if others and not (isinstance(wanted, str) and _named(splits, wanted)):
+            raise DataError(f"{folder}: some files name a split and {others[0].name} does not; name the file to read")
     return splits
+
+
+def _split_name(name: str) -> str:
+    """Return the split of a name without the number of a shard: the usual name of it if the name says nothing else."""
+    own = _PART.sub("", _SHARD.sub("", name))
+    return sole_split(own) or own
 
 
 def canonical_split(name: str) -> str:
