@@ -76,7 +76,7 @@ def evaluate_models(
     found = with_processors(found, [model.config for model in empty], progress)
     rows = open_samples(data, chosen, EVALUATION)
     samples = [
-        measured_samples(rows, chosen, type(model).__name__, model.config).take(chosen.limit, chosen.seed)
+        measured_samples(rows, chosen, type(model).__name__, model.config, data).take(chosen.limit, chosen.seed)
         for model in empty
     ]
     _check_same_kind(names, samples)
@@ -89,7 +89,7 @@ def evaluate_models(
     loaded_at_once = 1 if samples[0].labeled else 2
     check_free_memory(2 * loaded_at_once * FLOAT_BYTES * largest, device, "evaluating", progress.warn)  # as stored too
     ready = partial(_loaded, options=chosen)
-    read = partial(replace, data=rows.source, split=rows.split)
+    read = partial(replace, data=rows.source, split=samples[0].samples.split)
     if not samples[0].labeled:
         return read(_agreement(found, samples[0], ready, chosen, progress))
     predictions: dict[str, Predictions] = {}

@@ -1,12 +1,14 @@
 """The samples that models are measured on, with labels or without."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from transfuse.base.batch import Batch
+from transfuse.base.batch import IGNORED_LABEL, Batch
 from transfuse.base.counted import are, counted
 from transfuse.base.progress import Progress, silent
 from transfuse.config.settings import Settings
@@ -18,9 +20,9 @@ from transfuse.data.parts import shown_classes
 from transfuse.data.processors import model_preparer
 from transfuse.data.questions import window_preparer
 from transfuse.data.samples import Samples
-from transfuse.data.splits import EVALUATION
+from transfuse.data.splits import EVALUATION, canonical_split
 from transfuse.data.tasks import Task, task, with_model_ids
-from transfuse.errors import NoLabelsError
+from transfuse.errors import DataError, NoLabelsError
 from transfuse.evaluation.predictor import Predictor, agreement_predictor, label_predictor
 
 
@@ -113,11 +115,16 @@ def _counting_windows(batches: Iterator[Batch], contexts: int, progress: Progres
         )
 
 
-def measured_samples(data: Any, options: Settings, architecture: str, config: PreTrainedConfig) -> MeasuredSamples:
+def measured_samples(
+    data: Any, options: Settings, architecture: str, config: PreTrainedConfig, source: Any = None
+) -> MeasuredSamples:
     """Return samples to measure a model on: with labels if the data has them, otherwise without.
+
+    If no row of a split has a label, as in the test split of GLUE, the next one is read, unless the options name one.
 
     Args:
         architecture: name of the model's class.
+        source: what `data` were read from, which may have another split; None: `data`.
 
     Raises:
         DataError: the data cannot be read, or its labels do not fit the model.
@@ -130,3 +137,22 @@ def measured_samples(data: Any, options: Settings, architecture: str, config: Pr
         reading = task(architecture)
         samples = replace(reading.samples(rows), label=None)
         return MeasuredSamples(samples, replace(model_task, preparer=reading.preparer), False)
+    except DataError:
+        other = _next_split(data if source is None else source, options, rows)
+        if other is None:
+            raise
+        return MeasuredSamples(model_task.labeled(other), model_task, True)
+
+
+def _next_split(data: Any, options: Settings, rows: Samples) -> Samples | None:
+    """Return the rows of the next split if none of these has a label; None if there is no other, or one was named."""
+    can_be_read_again = isinstance(data, str | Path | Mapping)
+    if not can_be_read_again or options.split is not None or rows.split is None or rows.label is None:
+        return None
+    with suppress(DataError):
+        if (rows.labels() == IGNORED_LABEL).all():
+            others = tuple(split for split in EVALUATION if split != canonical_split(str(rows.split)))
+            found = open_samples(data, options, others)
+            note = f"{rows.name}: no sample has a label, so that split {found.split} is read"
+            return replace(found, notes=(note, *found.notes)) if found.split != rows.split else None
+    return None
