@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from outputs import refuses, tree
 
-from transfuse.checkpoint.output import atomic_directory, check_target
+from transfuse.checkpoint.output import atomic_directory, check_outside, check_target
 from transfuse.errors import ConfigError, OutputError
 
 
@@ -148,3 +148,12 @@ def test_links_that_go_round_in_circles(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
     refuses("cannot be written", tmp_path / "a" / "out")
+
+
+def test_an_output_among_the_data_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "rows.csv").touch()
+    for target in (tmp_path / "data", tmp_path / "data" / "new" / "out"):
+        with pytest.raises(OutputError, match=r"lies in .*data, so that its files would be read as data; choose"):
+            check_outside(target, None, "a-name-on-the-hub", tmp_path / "data")
+    check_outside(tmp_path / "database", str(tmp_path / "data"), tmp_path / "rows.csv")

@@ -179,3 +179,11 @@ def test_models_in_memory_are_not_written_over_where_they_came_from(world: World
         with pytest.raises(OutputError, match="must stay"):
             fusion.save(folder, "replace")
     fusion.save(world.here / "out")
+
+
+def test_no_output_is_written_among_the_data(world: World, run: Run) -> None:
+    data = shutil.copytree(world.images, world.here / "data")
+    before = world.listing()
+    for given in (["fuse", world.a, world.b], ["shrink", world.a, "--layers", 1], ["finetune", world.a]):
+        one_line(run(*given, "--data", data, "-o", data / "out"), ["out: lies in", "would be read as data"])
+    assert world.listing() == before

@@ -101,6 +101,15 @@ def check_target(target: Path, overwrite: Overwrite = "refuse", inputs: Sequence
     return target
 
 
+def check_outside(target: Path, *data: str | Path | None) -> None:
+    """Raise `OutputError` if `target` lies in a folder of data, where its files would be read as data."""
+    for folder in (Path(name).expanduser() for name in data if name):
+        if folder.is_dir() and target.expanduser().resolve().is_relative_to(folder.resolve()):
+            raise OutputError(
+                f"{target}: lies in {folder}, so that its files would be read as data; choose another directory"
+            )
+
+
 def _links_into(folder: Path, target: Path) -> Iterator[Path]:
     """Yield the links in a folder of inputs, and in its direct subfolders, that lead to files inside `target`."""
     for pattern in ("*", "*/*") if folder.is_dir() else ():

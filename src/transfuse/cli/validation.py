@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from transfuse.base.counted import counted
-from transfuse.checkpoint.output import Overwrite, check_target
+from transfuse.checkpoint.output import Overwrite, check_outside, check_target
 from transfuse.cli.flags import FlagValues, named_values
 from transfuse.cli.targets import check_maps, check_name, check_paths, overwrite_policy, required_output
 from transfuse.config.finetune_options import FinetuneOptions, check_teacher_options
@@ -99,6 +99,7 @@ def _check_places(job: Job, *others: str | Path | None) -> None:
         check_name(name or "")
     inputs = [*map(Path, job.all_models()), *_local_paths(job.data, job.spec, *others)]
     check_target(Path(str(job.output)), overwrite_policy(job.overwrite), inputs)
+    check_outside(Path(str(job.output)), job.data, *others)
     if job.maps is not None:
         check_maps(Path(job.maps), Path(str(job.output)))
     check_paths(job.all_models())
@@ -249,5 +250,6 @@ def shrink_request(model: str, flags: FlagValues, data: str | None, plans: bool)
         check_target(
             Path(required_output(output)), overwrite, [Path(model), *_local_paths(data, options.spec, options.like)]
         )
+        check_outside(Path(output), data)
     check_paths([model, *([options.like] if options.like else [])])
     return ShrinkRequest(model, options, data or "", Path(output), overwrite, bool(flags["report"]))

@@ -13,7 +13,7 @@ from transfuse.base.progress import Progress
 from transfuse.base.rank import is_first_process
 from transfuse.checkpoint.load import load_empty
 from transfuse.checkpoint.locked_output import locked_output
-from transfuse.checkpoint.output import check_target
+from transfuse.checkpoint.output import check_outside, check_target
 from transfuse.checkpoint.owned import RUN_STATE
 from transfuse.cli.jobs.inspection import check_checkpoints
 from transfuse.cli.jobs.quality import training_quality
@@ -50,6 +50,7 @@ def _finetune_job(
     start = time.perf_counter()
     inputs = [*models, *(path for path in (data, options.spec) if path and Path(path).expanduser().exists())]
     check_target(target.output, target.overwrite, [Path(path) for path in inputs])
+    check_outside(target.output, data)
     if target.resume is None and complete_checkpoints(target.checkpoints):
         raise interrupted_run(target.checkpoints)
     if is_first_process():
