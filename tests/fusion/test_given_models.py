@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from languages import TEXTS, gpt2, saved
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2ForSequenceClassification
 
 import transfuse
 from transfuse.errors import ConfigError
@@ -67,3 +67,13 @@ def test_a_model_that_returns_tuples(call: Callable[[Any, Path], Any], path: Pat
     model = AutoModelForCausalLM.from_pretrained(path, return_dict=False)
     with pytest.raises(ConfigError, match=r"(model|teacher|base).*: its config has return_dict false, .*to True$"):
         call(model, path)
+
+
+def test_the_configuration_of_a_given_model_stays(path: Path) -> None:
+    config = AutoConfig.from_pretrained(path, pad_token_id=None)
+    models = [GPT2ForSequenceClassification(copy.deepcopy(config)).eval() for _ in range(2)]
+    before = [model.config.to_dict() for model in models]
+    assert before[0]["pad_token_id"] is None
+    transfuse.fuse(models, TEXTS, processor=path, merge="least-squares", align="none")
+    transfuse.shrink(models[0], TEXTS, processor=path, layers=1, effort="quick", samples=8)
+    assert [model.config.to_dict() for model in models] == before

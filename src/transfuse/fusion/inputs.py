@@ -37,7 +37,7 @@ from transfuse.fusion.unloaded import UnloadedModels, unloaded_models
 from transfuse.fusion.vocabulary import Rows, with_anchor_tokens
 from transfuse.fusion.whole_models import whole_models
 from transfuse.network.class_order import warn_of_order, with_anchor_order
-from transfuse.network.model import Network
+from transfuse.network.model import Network, with_own_config
 from transfuse.network.registry import load_families
 
 
@@ -178,7 +178,7 @@ def _loaded(
     progress: Progress,
 ) -> Inputs:
     """Return loaded models; sources with another vocabulary are converted to the anchor's."""
-    given = [model if isinstance(model, PreTrainedModel) else load(model, options) for model in models]
+    given = [with_own_config(model) if isinstance(model, PreTrainedModel) else load(model, options) for model in models]
     origins = tuple(_origin(source, model) for source, model in zip(models, given, strict=True))
     lines: list[str] = []
     loaded = with_anchor_sizes(given, names, size_samples, lines.append, options.needs_equal_widths)

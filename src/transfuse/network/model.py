@@ -100,6 +100,11 @@ def converted(model: PreTrainedModel, dtype: torch.dtype, device: torch.device) 
     return copy.deepcopy(model, memo).eval()
 
 
+def with_own_config(model: PreTrainedModel) -> PreTrainedModel:
+    """Return a model with the weights of a given one, whose configuration may be changed."""
+    return converted(model, model.dtype, model.device)
+
+
 def unfused_tensors(model: PreTrainedModel) -> Mapping[str, Tensor]:
     """Return the tensors of a model, unfused."""
     return split_fused(declaration(model), {name: values.detach() for name, values in model.state_dict().items()})

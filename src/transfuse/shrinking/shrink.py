@@ -32,7 +32,7 @@ from transfuse.config.validation import check_read
 from transfuse.data.load import data_name, warn_of_test_split
 from transfuse.data.processors import loaded_processor
 from transfuse.errors import ConfigError
-from transfuse.network.model import Network, network
+from transfuse.network.model import Network, network, with_own_config
 from transfuse.network.precision import stored_as
 from transfuse.network.registry import load_families
 from transfuse.network.sizes import Sizes
@@ -147,7 +147,10 @@ def _shrunk(
 
 def _loaded(model: Model, options: ShrinkOptions) -> Network:
     """Return a model in memory, after checks of its weights."""
-    loaded = model if isinstance(model, PreTrainedModel) else load_model(model, pickle=options.pickle_policy())
+    if isinstance(model, PreTrainedModel):
+        loaded = with_own_config(model)
+    else:
+        loaded = load_model(model, pickle=options.pickle_policy())
     name = model_name(model, "the model")
     check_finite(loaded.state_dict(), name)
     check_ties(loaded, name)
