@@ -5,6 +5,7 @@ from pathlib import Path
 
 from transfuse.checkpoint.copied_files import model_files
 from transfuse.checkpoint.leftovers import drop_code_references, file_record
+from transfuse.checkpoint.save import save_checkpoint
 
 NOTHING = {
     "copied": [], "sentence_transformers": [], "left_out": [], "left_out_count": 0, "auto_map_dropped": [],
@@ -84,3 +85,17 @@ def test_names_of_code_that_is_there_stay(tmp_path: Path) -> None:
     (tmp_path / "modeling_mine.py").unlink()
     drop_code_references(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text()) == {}
+
+
+def test_licenses_are_copied_beside_a_processor_that_is_saved(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    fill(tmp_path / "model", "config.json", "LICENSE", "NOTICE.md", "tokenizer.json", "vocab.txt")
+
+    class Processor:
+        def save_pretrained(self, folder: Path) -> None:
+            (folder / "tokenizer.json").write_text("[]")
+
+    files = model_files(tmp_path / "model")
+    saved = save_checkpoint(tmp_path / "out", "refuse", lambda _: None, [None], Processor(), {}, {}, files=files)
+    assert sorted(path.name for path in saved.iterdir()) == ["LICENSE", "NOTICE.md", "tokenizer.json", "transfuse.json"]
+    assert (saved / "tokenizer.json").read_text() == "[]"

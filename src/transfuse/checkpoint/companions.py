@@ -70,6 +70,11 @@ def matches_any(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
+def is_of_processor(name: str) -> bool:
+    """Return whether a file is one of an image processor or a tokenizer, by its name."""
+    return matches_any(name, (*PROCESSOR_PATTERNS, *TOKENIZER_PATTERNS, *EXTRA_TOKENIZER_PATTERNS))
+
+
 def weight_names(folder: Path) -> set[str]:
     """Return the names that save_pretrained gives to weights: a single file, an index, and the files it lists."""
     names = {name for name in (*SAFETENSORS_NAMES, *PICKLE_NAMES) if os.path.lexists(folder / name)}

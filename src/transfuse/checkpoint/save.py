@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, cast
 from transfuse.base.libraries import quiet
-from transfuse.checkpoint.companions import RECORD
+from transfuse.checkpoint.companions import RECORD, is_of_processor
 from transfuse.checkpoint.copied_files import CopiedFiles, model_files
 from transfuse.checkpoint.files import copy_files
 from transfuse.checkpoint.leftovers import drop_code_references
@@ -64,8 +64,8 @@ def save_checkpoint(
         files = files or model_files(inputs[0])
         if processor is not None:
             processor.save_pretrained(folder)
-        else:
-            copy_files(files.companions, folder)
+        copied = files.companions.items()
+        copy_files({name: source for name, source in copied if processor is None or not is_of_processor(name)}, folder)
         copy_files(files.sentences, folder)
         drop_code_references(folder)
         write_json(folder / RECORD, document)
