@@ -162,6 +162,17 @@ def test_a_split_beside_the_usual_ones(tmp_path: Path) -> None:
             load_samples(tmp_path, split)
 
 
+def test_text_files_beside_tables_are_named_and_descriptions_are_no_texts(tmp_path: Path) -> None:
+    for name in ("README.txt", "LICENSE.txt", "notes.txt"):
+        (tmp_path / name).write_text(f"{name}\n")
+    samples = load_samples(tmp_path)
+    assert (samples.inputs(range(len(samples))), samples.notes) == (["notes.txt"], ())
+    (tmp_path / "rows.csv").write_text("text\nrow\n")
+    samples = load_samples(tmp_path)
+    assert samples.inputs(range(len(samples))) == ["row"]
+    assert samples.notes == (f"{tmp_path}: 1 file is left out, of a kind that is not read beside tables (1 .txt)",)
+
+
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "json", "jsonl"])
 def test_tables_of_texts(tmp_path: Path, suffix: str) -> None:
     rows = [("x", "dog", "good"), ("y", "None", "NA"), ("z", "cat", "bad")]

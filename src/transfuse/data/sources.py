@@ -11,6 +11,7 @@ from datasets import DatasetDict, concatenate_datasets
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
+from transfuse.base.counted import are, counted
 from transfuse.checkpoint.command import DATASET_IN_MEMORY
 from transfuse.data.columns import is_string, raw_values, with_image_feature
 from transfuse.data.folder_files import files_in
@@ -23,6 +24,7 @@ from transfuse.data.splits import canonical_split, group_by_split, pick_own_spli
 from transfuse.data.text_tables import TEXT_TABLES
 from transfuse.errors import DataError
 
+DESCRIPTIONS = ("readme", "license")  # beginnings of the names of .txt files that hold no data
 FILE_NAME = "file_name"  # column of a table that names the images, as in `imagefolder`
 
 
@@ -97,7 +99,7 @@ def _from_folder(folder: Path, reading: Reading) -> NamedDataset:
     images = list(filter(is_image, files))
     tables = [path for path in files if kind_of(path) in READERS and kind_of(path) != ".txt"]
     metadata = [path for path in tables if path.stem == "metadata"]
-    texts = [path for path in files if kind_of(path) == ".txt"]
+    texts = [p for p in files if kind_of(p) == ".txt" and not p.name.lower().startswith(DESCRIPTIONS)]
     if images and not tables:
         return read_images(folder, files, reading.split)
     saved = sorted({path.parent for path in files if kind_of(path) == ".arrow"})
@@ -115,7 +117,16 @@ def _from_folder(folder: Path, reading: Reading) -> NamedDataset:
         raise DataError(f"{folder}: holds files of several kinds ({kinds}); give {tables[0]} to read it, or {named}")
     if images and chosen == [folder / chosen[0].name] and (found := _from_metadata(folder, chosen[0], reading)):
         return found
-    return _from_files(folder, group_by_split(folder, chosen, reading.split), reading)
+    found = _from_files(folder, group_by_split(folder, chosen, reading.split), reading)
+    return replace(found, notes=_left_out(texts)) if tables and not images else found
+
+
+def _left_out(texts: list[Path]) -> tuple[str, ...]:
+    """Return a line on the .txt files beside tables, if there are any."""
+    if not texts:
+        return ()
+    are_left_out = f"{counted(len(texts), 'file')} {are(len(texts))} left out"
+    return (f"{are_left_out}, of a kind that is not read beside tables ({len(texts)} .txt)",)
 
 
 def _from_metadata(folder: Path, table: Path, reading: Reading) -> NamedDataset | None:
