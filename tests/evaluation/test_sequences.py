@@ -31,6 +31,8 @@ LAYOUTS: dict[str, dict[str, list[Any]]] = {
     },
     "questions": {"context": REST, "question": FIRST, "answer": TARGETS},
     "prompts": {"prompt": SOURCES, "completion": TARGETS},
+    "dialogues": {"dialogue": SOURCES, "summary": TARGETS, "source": TARGETS[::-1]},
+    "articles": {"article": SOURCES, "highlights": TARGETS, "source": TARGETS[::-1]},
     "translation": {"translation": [{"en": s, "de": t} for s, t in zip(SOURCES, TARGETS, strict=True)]},
 }
 

@@ -22,7 +22,7 @@ from transfuse.data.texts import text_preparer
 from transfuse.errors import NoLabelsError
 
 TRANSLATION = "translation"  # column of dicts from a language to a text
-SOURCE_NAMES = ("source", "input", "document", "article", "dialogue", "question", "input_text", "src", "text", "inputs")
+SOURCE_NAMES = ("input", "document", "article", "dialogue", "source", "question", "input_text", "src", "text", "inputs")
 TARGET_NAMES = (
     "target",
     "output",
@@ -75,7 +75,7 @@ def with_targets(samples: Samples) -> Samples:
     named = samples.text if samples.text is not None and is_string(features[samples.text]) else None
     source = find_column(samples, SOURCE_NAMES, is_string) if named in (None, target) else named
     if source is None or source == target:
-        raise NoLabelsError(f"{samples.name}: no column of sources besides {target!r}; name it {SOURCE_NAMES[0]!r}")
+        raise NoLabelsError(f"{samples.name}: no column of sources besides {target!r}; name it 'source'")
     require_values(samples, target)
     return with_parts(samples, source, {"source": source, "target": target})
 
