@@ -214,3 +214,9 @@ def test_a_template_that_refuses(tokenizer) -> None:
     tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
     with pytest.raises(ConfigError, match="chat template cannot write a conversation: roles must alternate"):
         as_text(tokenizer, TALK)
+
+
+@pytest.mark.parametrize("answer", [TALK[1:], TALK])
+def test_a_prompt_that_is_a_text_begins_the_conversation(answer, tokenizer) -> None:
+    samples = load_samples(Dataset.from_list([{"prompt": "two and two", "chosen": answer, "rejected": answer}]))
+    assert as_text(tokenizer, samples.inputs([0])[0]) == WRITTEN

@@ -65,16 +65,21 @@ def instruction_columns(dataset: Dataset) -> InstructionColumns | None:
 def with_joined_conversations(dataset: Dataset) -> Dataset:
     """Return a dataset of prompts and answers that are lists of messages with a column `messages` of both.
 
+    A prompt may also be a text. It is the user's first message, unless the answer begins with a message of the user.
+
     A dataset with a column of conversations, and any other one, is returned as it is.
     """
     held = [name for name, feature in dataset.features.items() if holds_messages(feature)]
-    prompt = preferred(held, ("prompt",))
+    prompt = preferred([*held, *filter(lambda name: is_string(dataset.features[name]), dataset.features)], ("prompt",))
     answer = preferred(held, ("completion", "chosen"))
     if prompt is None or answer is None or preferred(held, CONVERSATION_NAMES):
         return dataset
 
     def joined(row: dict[str, Any]) -> dict[str, Any]:
         asked, answered = row[prompt] or [], row[answer] or []
+        if isinstance(asked, str):
+            first = next((role_of(message) for message in answered if message and role_of(message) != "system"), None)
+            asked = [{"role": "user", "content": asked}] if _is_written(asked) and first != "user" else []
         repeats = answered[: len(asked)] == asked  # an answer may be the whole conversation
         return {"messages": stored_conversation(answered if repeats else asked + answered)}
 
