@@ -132,6 +132,13 @@ def test_without_architectures_the_base_model_of_the_config(vit: Path) -> None:
     assert type(load_model(vit)) is ViTModel
 
 
+def test_without_architectures_a_head_needs_a_class(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    BertForMaskedLM(BertConfig(**sizes, vocab_size=30)).save_pretrained(tmp_path)
+    edit_config(tmp_path, architectures=None)
+    refuses(tmp_path, "config.json names no class; add architectures", '["BertForMaskedLM"]')
+
+
 def test_outputs_are_read_by_name_whatever_the_config_says(vit: Path) -> None:
     edit_config(vit, return_dict=False)
     assert load_model(vit).config.return_dict

@@ -215,6 +215,8 @@ def _from_pretrained(source: _Source) -> PreTrainedModel:
     }
     messages = [_summary(kind, names) for kind, names in problems.items() if names]
     messages += map(str, report["error_msgs"])
+    if problems["unexpected"] and not problems["of a wrong shape"] and not source.options["config"].architectures:
+        raise CheckpointError(f'{folder}: config.json names no class; add architectures, such as ["BertForMaskedLM"]')
     if messages:
         messages = [_summary(*problem) for problem in expert_problems(files).items()] or messages
         raise _do_not_belong_together(folder, messages)
