@@ -27,6 +27,11 @@ def test_usual_pairs_are_found(names) -> None:
     assert samples.longest_index() == 0
 
 
+def test_usual_pairs_are_found_without_case() -> None:
+    samples = load_samples(Dataset.from_dict({"sentence_A": ["one"], "sentence_B": ["two"], "label": [0]}))
+    assert samples.inputs([0]) == [["one", "two"]]
+
+
 def test_a_pair_that_is_named() -> None:
     data = Dataset.from_dict({"text": ["x"], "a": ["one"], "b": ["two"], "number": [1]})
     assert load_samples(data).inputs([0]) == ["x"]

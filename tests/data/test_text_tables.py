@@ -74,3 +74,16 @@ def test_values_may_be_of_another_type_after_many_rows(first: str, last: str, tm
     assert (len(samples), samples.inputs([11_999])) == (12_000, ["text 11999"])
     assert str(samples.dataset[11_999]["note"]) == last
     assert samples.dataset[0]["note"] in (first or None, float(first or "nan"))
+
+
+def test_columns_separated_by_vertical_bars(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("text|label\na, b|1\nc|0\n")
+    samples = load_samples(tmp_path / "rows.csv")
+    assert (samples.inputs([0, 1]), samples.labels().tolist()) == (["a, b", "c"], [1, 0])
+
+
+def test_texts_stay_texts_after_many_rows(tmp_path: Path) -> None:
+    rows = [f"{'001' if row > 9_999 else 'a'},{row}" for row in range(12_000)]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,number", *rows, ",7"]) + "\n")
+    dataset = load_samples(tmp_path / "rows.csv").dataset
+    assert (dataset[0]["text"], dataset[11_999]["text"], dataset[12_000]["text"]) == ("a", "001", None)

@@ -15,7 +15,7 @@ import fsspec
 from transfuse.errors import DataError
 
 QUOTED = r'"[^"]*(?:""[^"]*)*"'  # a field that is quoted as a whole, with doubled quotes in it
-SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
+SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 LONGEST_FIELD = 2**31 - 1  # in characters; the module csv takes 128 KiB unless it is told otherwise
 
 
@@ -41,7 +41,7 @@ class Layout:
 def named_separator(path: Path) -> str | None:
     """Return the separator that the first line of a table names, such as `sep=;`; None if it is a header."""
     with fsspec.open(str(path), "rt", encoding="utf-8-sig", compression="infer") as file:
-        named = re.fullmatch(r'"?sep=([,;\t])"?', file.readline().strip("\n"), re.IGNORECASE)
+        named = re.fullmatch(r'"?sep=([,;\t|])"?', file.readline().strip("\n"), re.IGNORECASE)
     return named[1] if named else None
 
 

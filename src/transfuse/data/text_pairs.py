@@ -20,9 +20,9 @@ Pair = list[str]
 
 
 def pair_columns(dataset: Dataset) -> tuple[str, str] | None:
-    """Return the two columns of texts whose names are those of a usual pair; None if there are none."""
-    features = dataset.features
-    return next((names for names in PAIR_NAMES if all(is_string(features.get(name)) for name in names)), None)
+    """Return the two columns of texts whose names, without case, are those of a usual pair; None if there are none."""
+    texts = {name.lower(): name for name, feature in dataset.features.items() if is_string(feature)}
+    return next(((texts[one], texts[two]) for one, two in PAIR_NAMES if one in texts and two in texts), None)
 
 
 def with_pairs(dataset: Dataset, names: Sequence[str]) -> tuple[Dataset, str]:

@@ -15,6 +15,7 @@ from transfuse.data.table_layout import QUOTED, Layout, layout_of, named_separat
 from transfuse.data.text_files import escaped
 
 TEXT_TABLES = (".csv", ".tsv")
+ROWS_AT_ONCE = 10_000  # of which `datasets` decides the types each time
 FIELD = rf'(?:{QUOTED}|[^"\t]*)'
 ROW = re.compile(rf"{FIELD}(?:\t{FIELD})*")
 
@@ -42,6 +43,7 @@ def _read(files: list[Path], separator: str) -> Dataset:
     for layout, group in groupby(files, lambda path: _layout(path, separator)):
         options = _options(layout) | {"keep_default_na": False, "na_values": [""]}
         paths = list(group)
+        options |= _converters(paths[0], options)
         try:
             parts.append(Dataset.from_csv(escaped(paths), **options))
         except DatasetGenerationError:  # later rows may not be of the types of the first ones, which decide them
@@ -51,6 +53,17 @@ def _read(files: list[Path], separator: str) -> Dataset:
                 raise
             parts.extend(tables)
     return _with_stripped_names(parts[0] if len(parts) == 1 else concatenate_datasets(parts))
+
+
+def _converters(path: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the option of pandas that reads the columns of texts in the first rows as texts in all further ones."""
+    first = pandas.read_csv(path, nrows=ROWS_AT_ONCE, **options)
+    texts = [name for name in first if pandas.api.types.infer_dtype(first[name], skipna=True) == "string"]
+    return {"converters": dict.fromkeys(texts, _text)} if texts else {}
+
+
+def _text(value: str) -> str | None:
+    return value or None
 
 
 def _layout(path: Path, usual: str) -> Layout:
