@@ -173,6 +173,19 @@ def test_text_files_beside_tables_are_named_and_descriptions_are_no_texts(tmp_pa
     assert samples.notes == (f"{tmp_path}: 1 file is left out, of a kind that is not read beside tables (1 .txt)",)
 
 
+def test_a_cache_that_cannot_be_written_is_no_fault_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").write_text("a file")
+    (tmp_path / "rows.csv").write_text("text\nrow\n")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(DataError) as caught:
+        load_samples(tmp_path / "rows.csv")
+    assert f"{tmp_path / 'cache'}" in one_line(caught)
+    assert "HF_DATASETS_CACHE" in one_line(caught)
+    assert "repair" not in one_line(caught)
+
+
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "json", "jsonl"])
 def test_tables_of_texts(tmp_path: Path, suffix: str) -> None:
     rows = [("x", "dog", "good"), ("y", "None", "NA"), ("z", "cat", "bad")]

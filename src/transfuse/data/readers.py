@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+import datasets
 from datasets import Dataset
 from pyarrow import ArrowException
 from pyarrow.parquet import read_metadata
@@ -82,6 +83,13 @@ def read_files(files: list[Path], lines: bool) -> Dataset:
         if isinstance(_first_cause(error), UnicodeDecodeError):
             excel = " (in Excel: CSV UTF-8)" if suffix in TEXT_TABLES else ""
             raise DataError(f"{files[0]}: is not UTF-8; save it as UTF-8{excel}") from error
+        cause = _first_cause(error)
+        own = [path.resolve() for path in files]
+        if isinstance(cause, OSError) and cause.filename and Path(cause.filename).resolve() not in own:
+            raise DataError(
+                f"{cause.filename}: {cause.strerror}; tables are read by way of the folder that HF_DATASETS_CACHE names"
+                f" ({datasets.config.HF_DATASETS_CACHE}), which must be writable"
+            ) from error
         problem = f"{files[0].parent}: cannot be read together"
         if len(files) == 1:
             problem = f"{files[0]}: cannot be read as {suffix[1:]}"
