@@ -47,12 +47,9 @@ def with_rows(config: PreTrainedConfig, rows: int) -> PreTrainedConfig:
 
 
 def resized_to_anchor(source: PreTrainedModel, anchor: PreTrainedModel) -> PreTrainedModel:
-    """Return the source with as many rows as the anchor: the last are left out, or the mean of its rows is added.
-
-    With the mean, the logit of an added token is the mean of the other logits, in any basis.
-    """
+    """Return the source with as many rows as the anchor: the last are left out, or the mean of its rows is added."""
     rows = torch.arange(anchor.config.vocab_size)
-    return recode(source, rows.where(rows < source.config.vocab_size, -1), anchor, fill="mean")
+    return recode(source, rows.where(rows < source.config.vocab_size, -1), anchor)
 
 
 def padding_warning(anchor: PreTrainedModel, source: PreTrainedModel, name: str) -> str:

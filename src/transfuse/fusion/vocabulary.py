@@ -4,7 +4,6 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jaxtyping import Int
@@ -121,14 +120,13 @@ def with_anchor_tokens(
     return [anchor, *(source if rows is None else recode(source, rows, anchor) for source, rows in pairs)]
 
 
-def recode(
-    source: PreTrainedModel, rows: Rows, anchor: PreTrainedModel, fill: Literal["zero", "mean"] = "zero"
-) -> PreTrainedModel:
-    """Return the source with the anchor's vocabulary.
+def recode(source: PreTrainedModel, rows: Rows, anchor: PreTrainedModel) -> PreTrainedModel:
+    """Return the source with the anchor's vocabulary. Tokens that it does not have get the mean of the other rows.
+
+    With the mean, the logit of such a token is the mean of the other logits, in any basis.
 
     Args:
         source: its tensors may be empty, and are then empty in the result.
-        fill: the rows of tokens that the source does not have: zero, or the mean of the other rows.
     """
     config = copy.deepcopy(source.config)
     for name in ("vocab_size", *(name for name in vars(anchor.config) if name.endswith("_token_id"))):
@@ -141,11 +139,8 @@ def recode(
     for name, axes in unfused(spec).tensors().items():
         for dimension in fixed_dimensions(axes, SPACE):
             selected = tensors[name].index_select(dimension, rows.clamp_min(0))
-            others = torch.zeros_like(selected)
-            if fill == "mean":
-                present = selected.index_select(dimension, (rows >= 0).nonzero().flatten())
-                others = others + present.double().mean(dimension, keepdim=True).to(others.dtype)
-            tensors[name] = _select_rows(rows >= 0, dimension, selected, others)
+            mean = _mean_row(rows >= 0, dimension, selected).to(selected.dtype)
+            tensors[name] = _select_rows(rows >= 0, dimension, selected, mean)
     recoded.load_state_dict(join_fused(declaration(recoded), tensors))
     return recoded
 
@@ -153,19 +148,30 @@ def recode(
 def with_anchor_rows(alignment: Alignment, rows: Rows, vocab: Vocabulary) -> Alignment:
     """Return an alignment in which rows of the source are replaced by the anchor's.
 
-    With `vocab` equal to `shared`, rows of tokens that the source does not have are replaced; with `anchor`, all are.
+    With `vocab` equal to `shared`, rows of tokens that the source does not have are replaced. They are moved by the
+    mean difference of the others, so that a constant in all logits of a model changes no prediction. With `anchor`, all
+    rows are replaced.
     """
-    from_anchor = rows < 0 if vocab == "shared" else torch.ones_like(rows, dtype=torch.bool)
+    known = rows >= 0 if vocab == "shared" else torch.zeros_like(rows, dtype=torch.bool)
     carried = dict(alignment.carried)
     for name, axes in alignment.spec.tensors().items():
         for dimension in fixed_dimensions(axes, SPACE) if name in carried else ():
-            carried[name] = _select_rows(from_anchor, dimension, alignment.anchor[name], carried[name])
+            own, borrowed = carried[name], alignment.anchor[name]
+            if known.any():
+                moved = _mean_row(known, dimension, own) - _mean_row(known, dimension, borrowed)
+                borrowed = borrowed + moved.to(borrowed.dtype)
+            carried[name] = _select_rows(known, dimension, own, borrowed)
     return replace(alignment, carried=carried)
 
 
 def vocabulary_maps(spec: Spec) -> set[str]:
     """Return the names of the linear maps that read or write tokens."""
     return {op.name for op in spec.linears() if any(fixed_dimensions(axes, SPACE) for axes in op.tensors().values())}
+
+
+def _mean_row(mask: Tensor, dimension: int, values: Tensor) -> Tensor:
+    """Return the mean, in double precision, of the rows along one dimension where `mask` is true."""
+    return values.index_select(dimension, mask.nonzero().flatten()).double().mean(dimension, keepdim=True)
 
 
 def _select_rows(mask: Tensor, dimension: int, chosen: Tensor, otherwise: Tensor) -> Tensor:
