@@ -8,10 +8,11 @@ from languages import gpt2
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast, RobertaConfig, RobertaForMaskedLM
 
 import transfuse
 from transfuse.checkpoint.load import load_model
+from transfuse.errors import SpecError
 from transfuse.fusion.vocabulary import recode, token_rows
 
 SHARED = [f"w{number}" for number in range(20)]
@@ -63,3 +64,14 @@ def test_tokens_that_the_source_lacks_have_its_mean_logit(tmp_path: Path, tied: 
     torch.testing.assert_close(parents[0][..., rows < 0], mean.expand(*mean.shape[:-1], int((rows < 0).sum())))
     fused = [transfuse.fuse([a, source], vocab="shared", align="none").model(inputs).logits for source in (b, c)]
     torch.testing.assert_close(*(logits.log_softmax(-1) for logits in fused), rtol=0, atol=1e-4)
+
+
+def test_roberta_counts_its_positions_from_its_own_padding(tmp_path: Path) -> None:
+    paths = []
+    for name, words in (("a", ["<s>", "<pad>", *SHARED]), ("b", ["<pad>", "<s>", *SHARED])):
+        padding = words.index("<pad>")
+        sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+        config = RobertaConfig(**sizes, vocab_size=len(words), max_position_embeddings=20, pad_token_id=padding)
+        paths.append(save(RobertaForMaskedLM(config), words, tmp_path / name))
+    with pytest.raises(SpecError, match=f"{paths[1]}: pad_token_id is 0.*positions are counted"):
+        transfuse.fuse(paths, vocab="shared")

@@ -20,6 +20,7 @@ from transfuse.network.axes import fixed_dimensions
 from transfuse.network.layout import join_fused, split_fused, unfused
 from transfuse.network.model import declaration, empty_like
 from transfuse.network.spec import Spec
+from transfuse.network.token_ids import POSITIONS_AFTER_PADDING
 
 SPACE = "vocabulary"  # the name of the fixed space of tokens in every family
 Rows = Int[Tensor, " token"]  # for each of the anchor's tokens, its row in the source's vocabulary, or -1
@@ -123,14 +124,17 @@ def with_anchor_tokens(
 def recode(source: PreTrainedModel, rows: Rows, anchor: PreTrainedModel) -> PreTrainedModel:
     """Return the source with the anchor's vocabulary. Tokens that it does not have get the mean of the other rows.
 
-    With the mean, the logit of such a token is the mean of the other logits, in any basis.
+    With the mean, the logit of such a token is the mean of the other logits, in any basis. A model that counts
+    positions from its padding token keeps the number of that token.
 
     Args:
         source: its tensors may be empty, and are then empty in the result.
     """
     config = copy.deepcopy(source.config)
+    kept = ("pad_token_id",) if config.model_type in POSITIONS_AFTER_PADDING else ()
     for name in ("vocab_size", *(name for name in vars(anchor.config) if name.endswith("_token_id"))):
-        setattr(config, name, getattr(anchor.config, name))
+        if name not in kept:
+            setattr(config, name, getattr(anchor.config, name))
     recoded = empty_like(source, config)
     if source.device.type == "meta":
         return recoded
