@@ -1,15 +1,18 @@
 """Texts as batches: padding, cutting, hiding."""
 
 import pytest
+import torch
+from cases import SIGLIP_TEXT
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
-from transformers import BertConfig, BertTokenizerFast, PreTrainedTokenizerFast
+from transformers import BertConfig, BertTokenizerFast, PreTrainedTokenizerFast, SiglipTextConfig, SiglipTextModel
 
 from transfuse.base.batch import IGNORED_LABEL
 from transfuse.data.questions import question_preparer
+from transfuse.data.tasks import task
 from transfuse.data.texts import causal_preparer, load_tokenizer, masked_preparer, text_preparer
-from transfuse.errors import CheckpointError
+from transfuse.errors import CheckpointError, SpecError
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{index}" for index in range(40))]
 TEXTS = [" ".join(f"w{(3 * row + word) % 40}" for word in range(30 + row)) for row in range(8)]
@@ -103,6 +106,24 @@ def test_an_empty_text_is_padding_whatever_stands_beside_it(folder):
     assert prepare(["", "w1"])["attention_mask"].tolist() == [[0], [1]]
     alone = prepare([""])
     assert (alone["input_ids"].tolist(), alone["attention_mask"].tolist()) == ([[0]], [[0]])
+
+
+def test_siglip_pools_the_last_position_and_gets_as_many_tokens_as_it_was_trained_with(folder):
+    tokenizer = load_tokenizer(folder, config())
+    tokenizer.model_max_length = 12
+    torch.manual_seed(0)
+    model = SiglipTextModel(SiglipTextConfig(**SIGLIP_TEXT | {"vocab_size": len(WORDS), "pad_token_id": 0})).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter)
+    prepare = task("SiglipTextModel").preparer(tokenizer, model.config)
+    alone, beside = prepare(["w1 w2"]), prepare(["w1 w2", "w1 w2 w3 w4 w5"])
+    assert alone["input_ids"].shape[1] == beside["input_ids"].shape[1] == 12
+    torch.testing.assert_close(model(**alone).pooler_output[0], model(**beside).pooler_output[0])
+
+
+def test_pairs_of_siglip_are_not_measured():
+    with pytest.raises(SpecError, match="SiglipModel fits a sigmoid of each pair, but pairs are measured by a softmax"):
+        task("SiglipModel")
 
 
 def plain_words() -> Tokenizer:

@@ -83,6 +83,7 @@ def with_padding(tokenizer: Any) -> Any:
 def tokenized(tokenizer: Any, config: PreTrainedConfig, *texts: Any, **settings: Any) -> BatchEncoding:
     """Return the encoding of a batch, padded at the end and cut to what the model takes.
 
+    SigLIP's texts are padded to that length, because it pools the last position.
     Models without embeddings of two types of tokens get no `token_type_ids`, which GPT-2 would take for tokens.
 
     Args:
@@ -93,7 +94,8 @@ def tokenized(tokenizer: Any, config: PreTrainedConfig, *texts: Any, **settings:
         CheckpointError: the texts cannot be tokenized.
     """
     limit = int(min(max_tokens(config) or MAX_LENGTH, tokenizer.model_max_length, MAX_LENGTH))
-    defaults = {"padding": True, "padding_side": "right", "truncation": True, "max_length": limit}
+    padding = "max_length" if getattr(config, "model_type", None) == "siglip_text_model" else True
+    defaults = {"padding": padding, "padding_side": "right", "truncation": True, "max_length": limit}
     try:
         encoding: BatchEncoding = tokenizer(*texts, return_tensors="pt", **(defaults | settings))
     except Exception as error:  # settings in a tokenizer's files can cause any error
