@@ -224,7 +224,7 @@ def task(architecture: str) -> Task:
         if architecture.endswith(suffix):
             return matching
     if architecture == "SiglipModel":
-        raise _only_by_weights(architecture, "takes pairs, which no data can give")
+        raise _only_by_weights(architecture, "fits a sigmoid of each pair, but pairs are measured by a softmax")
     if re.search("For[A-Z]", architecture):
         raise _only_by_weights(architecture, "predicts what no data can measure or fit")
     takes_images = architecture.startswith(VISION_PREFIXES)
