@@ -106,6 +106,24 @@ def test_gradients_of_one_number_and_null_and_zero_are_read(tmp_path: Path) -> N
     assert (found.weights, found.density, found.task_scale) == ((0.5, 0.5), (0.5, 0.5), 0.0)
 
 
+@pytest.mark.parametrize("method", ["linear", "slerp", "task_arithmetic"])
+def test_parameters_without_effect_in_mergekit_have_none_here(method: str, tmp_path: Path) -> None:
+    plain = {"linear": {"weight": 0.4}, "slerp": {"t": 0.4}, "task_arithmetic": {"weight": 0.4}}[method]
+    more = {"density": 0.5} if method == "task_arithmetic" else {}
+    found = []
+    for own, of_the_file in ((plain, {}), (plain | more, {"int8_mask": True})):
+        models = [{"model": name, "parameters": own} for name in "ab"]
+        base = {} if method == "linear" else {"base_model": "a" if method == "slerp" else "base"}
+        found.append(job({"merge_method": method, "models": models, **base, "parameters": of_the_file}, tmp_path))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("value", [0, 1, 0.0, 1.0])
+def test_zero_and_one_are_false_and_true(value: float, tmp_path: Path) -> None:
+    values = TIES | {"parameters": {"normalize": value}}
+    assert job(values, tmp_path) == job(TIES | {"parameters": {"normalize": bool(value)}}, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -127,14 +145,14 @@ def test_gradients_of_one_number_and_null_and_zero_are_read(tmp_path: Path) -> N
         ({"models": [{"model": {"path": "a"}}]}, ["models: item 1", "nothing else"]),
         ({"models": [{"model": "a", "parameters": {"gamma": 1}}]}, ["item 1: gamma has no counterpart", "density"]),
         ({"parameters": {"rescale": True}}, ["parameters.rescale", "never rescaled"]),
-        ({"parameters": {"normalize": 1}}, ["parameters.normalize", "true or false"]),
+        ({"parameters": {"normalize": 2}}, ["parameters.normalize", "true or false"]),
         ({"parameters": {"lambda": [1, 2]}}, ["parameters.lambda", "one number"]),
         ({"dtype": "float8"}, ["dtype", "'float8' is not one of"]),
         ({"models": None, "slices": [{}, {}]}, ["slices", "write models"]),
         ({"slices": [{"sources": SLICE}]}, ["slices", "models are given too"]),
         ({"models": None, "slices": [{"sources": SLICE, "paramters": {}}]}, ["slices", "paramters", "known: sources"]),
         (
-            {"models": None, "slices": [{"sources": SLICE, "parameters": {"normalize": 1}}]},
+            {"models": None, "slices": [{"sources": SLICE, "parameters": {"normalize": 0.5}}]},
             ["slices: normalize", "true or false"],
         ),
         ({"models": [{"model": "a", "layer_range": [0, 4]}]}, ["models: item 1", "{model: NAME"]),

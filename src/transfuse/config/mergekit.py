@@ -24,9 +24,9 @@ METHODS = {
 AVERAGED = {"ties"}  # methods that normalize weights, unless the file says otherwise
 DROPS = {"dare_linear", "dare_ties"}  # methods that rescale what is kept
 PARAMETERS = {
-    "linear": {"weight", "normalize"},
-    "slerp": {"t"},
-    "task_arithmetic": {"weight", "normalize", "lambda", "int8_mask"},
+    "linear": {"weight", "normalize", "int8_mask"},
+    "slerp": {"t", "int8_mask"},
+    "task_arithmetic": {"weight", "density", "normalize", "lambda", "int8_mask"},  # all are kept, whatever the density
     "ties": {"weight", "density", "normalize", "lambda", "int8_mask", "rescale"},
     "dare_linear": {"weight", "density", "normalize", "lambda", "int8_mask", "rescale"},
     "dare_ties": {"weight", "density", "normalize", "lambda", "int8_mask", "rescale"},
@@ -183,7 +183,9 @@ class _File:
     def _scalar(self, name: str, kind: type, default: Any) -> Any:
         """Return a parameter that all models share. That of the slice comes first."""
         value = self._shared(name)[1].get(name, default)
-        if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        if kind is bool and value in (0, 1):
+            return bool(value)
+        if kind is bool or isinstance(value, bool) or not isinstance(value, kind):
             self._refuse_shared(name, f"should be one {'true or false' if kind is bool else 'number'}")
         return value
 
@@ -236,7 +238,7 @@ class _File:
             "task_scale": scale,
             "task_weights": "mean" if averaged else "sum",
         }
-        if "density" in PARAMETERS[self.method]:
+        if self.method != "task_arithmetic":
             chosen["density"] = [source.value("density", 1.0) for source in sources]
         return chosen
 
