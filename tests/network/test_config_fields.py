@@ -8,6 +8,7 @@ from transformers import (
     BeitConfig,
     BertConfig,
     CLIPConfig,
+    DebertaV2Config,
     DistilBertConfig,
     FalconConfig,
     Gemma2Config,
@@ -152,6 +153,7 @@ def test_what_must_agree(make, ours, theirs, field):
         (ViTConfig, {"image_size": 224}, {"image_size": (224, 224), "encoder_stride": 8}),
         (BeitConfig, {"num_hidden_layers": 2}, {"layer_scale_init_value": 0.3, "pool_scales": (1, 2)}),
         (T5Config, {"feed_forward_proj": "gated-gelu"}, {"feed_forward_proj": "gated-gelu_new"}),
+        (DebertaV2Config, {"pos_att_type": ["c2p", "p2c"]}, {"pos_att_type": "p2c|c2p"}),  # in any order
         (MBartConfig, {}, {"decoder_start_token_id": 2}),  # which only generation reads
         (CLIPConfig, {}, {"text_config": {"pad_token_id": 3, "note": 1}, "logit_scale_init_value": 1.0}),
     ],

@@ -22,6 +22,7 @@ from transfuse.network.spec import Spec
 from transfuse.network.token_ids import TOKEN_IDS_READ
 
 PAIRS = ("image_size", "patch_size")  # one number stands for height and width
+UNORDERED = ("pos_att_type",)  # lists in any order
 SYNONYMS = {  # other names of an activation
     "swish": "silu",
     "gelu_python": "gelu",
@@ -166,7 +167,8 @@ def _normalized(name: str, value: object) -> object:
     if name in PAIRS and isinstance(value, int):
         return [value, value]
     if isinstance(value, list | tuple):
-        return [_normalized("", item) for item in value]
+        items = [_normalized("", item) for item in value]
+        return sorted(items, key=str) if name in UNORDERED else items
     if isinstance(value, Mapping):
         return {str(key): _normalized("", item) for key, item in value.items() if item is not None}
     return value
