@@ -132,10 +132,15 @@ def measured(models: list[PreTrainedModel], setting: Setting, steps: int, keep: 
     keep("**default**", fuse(models, given, steps=steps, **options).model)
     matched = match(models, given, steps=steps, **options)
     parents, split = teachers(matched)
+    whole = matched.inputs.whole  # larger models teach as they are, and only their predictions
+    taught_by = [whole.get(number, parent) for number, parent in enumerate(parents)]
     learning, weighting = LearningOptions(steps=steps), sample_weighting(matched)
     for name, number in (("anchor", 0), ("other parent, in the anchor's sizes", 1)):
         control = deepcopy(parents[number])
-        WeightDistillation(control, parents, matched.weights, split, learning, weighting).run("weights")
+        training = WeightDistillation(
+            control, taught_by, matched.weights, split, learning, weighting, streams=not whole
+        )
+        training.run("weights")
         keep(f"{name}, trained by the same steps (control)", control)
     for name, way in WAYS.items() if flow else ():
         trained = {"steps": steps} if way["merge"] == "learned" else {}
