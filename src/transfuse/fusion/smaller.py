@@ -38,7 +38,7 @@ def smaller(
         The model, and the numbers of the blocks that stay.
 
     Raises:
-        ConfigError: there are fewer than two samples.
+        DataError: there are fewer than two samples.
     """
     large = network(source, samples.options.torch_device(), name)
     batches = samples.batches(name, anchor, large.model)

@@ -100,6 +100,11 @@ def _query_factors(own: Spec, target: Spec) -> dict[str, float]:
 
 
 def _map(space: Space, units: int, is_normed: bool) -> Map:
+    """Return the map to more units of one space.
+
+    Args:
+        is_normed: whether a norm spans the space, so that its mean square, and the mean of a LayerNorm, have to stay.
+    """
     if space.group is Group.COMPLEX:
         raise SpecError(f"{space.name}: heads with rotary positions keep their size")
     if not is_normed:
@@ -109,7 +114,10 @@ def _map(space: Space, units: int, is_normed: bool) -> Map:
         copies = torch.eye(space.units, dtype=torch.float64).repeat(1, units // space.units)
         return Matrix(copies, copies * space.units / units)
     if space.group not in ROTATED:
-        raise SpecError(f"{space.name}: its norms have gains of their own, so a width of {units} is not possible")
+        raise SpecError(
+            f"{space.name}: a norm with gains of its own spans its {space.units} units, so {units} would have to be a"
+            " multiple of them"
+        )
     is_centered = space.group is Group.CENTERED
     basis = centered_basis(units) if is_centered else torch.eye(units, dtype=torch.float64)
     kept = basis[:, : space.units - is_centered]
