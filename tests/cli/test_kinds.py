@@ -179,7 +179,7 @@ def test_what_no_metric_compares_is_not_measured(name: str, predicts: str, tmp_p
         case.build(seed).float().save_pretrained(folder)
     ran = run("fuse", *folders, "-o", tmp_path / "out")
     assert ran.out.splitlines()[-1] == f"Not measured: {name} predicts {predicts}."
-    asked = run("fuse", *folders, "-o", tmp_path / "other", "--data", tmp_path)
+    asked = run("fuse", *folders, "-o", tmp_path / "other", "--data", folders[0])
     assert (asked.status, asked.err.count("\n")) == (2, 1)
     assert "only fusing by weights" in asked.err
     assert not (tmp_path / "other").exists()
