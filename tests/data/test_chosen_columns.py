@@ -49,7 +49,7 @@ def splits(*names: str) -> DatasetDict:
     ("names", "measured", "fused"),
     [
         (("train", "eval"), "eval", "train"),
-        (("train", "validation_matched", "validation_mismatched"), "validation_matched", "train"),
+        (("train", "validation_matched"), "validation_matched", "train"),
         (("train_sft", "test_sft"), "test_sft", "train_sft"),
         (("training", "test", "testing_long"), "test", "training"),
     ],
@@ -62,8 +62,18 @@ def test_splits_of_other_usual_names(names: tuple[str, ...], measured: str, fuse
 def test_a_split_is_named_by_a_usual_name() -> None:
     assert opened(splits("train", "val"), split="validation").split == "val"
     assert opened(splits("train", "val_extra", "validation"), split="dev").split == "validation"
-    with pytest.raises(DataError, match="no split 'validation'; it has train, validation_matched, validation_mis"):
-        opened(splits("train", "validation_matched", "validation_mismatched"), split="validation")
+
+
+def test_several_splits_of_one_usual_name_are_joined_if_it_is_named() -> None:
+    data = splits("train", "validation_matched", "validation_mismatched")
+    samples = opened(data, split="dev")
+    assert (samples.inputs([0, 1]), samples.split) == (["validation_matched", "validation_mismatched"], "validation")
+    assert opened(data).split == "train"
+    with pytest.raises(DataError, match="several splits validation: validation_matched, validation_mismatched; choose"):
+        load_samples(data)
+    data["validation_matched"] = Dataset.from_dict({"text": [1]})
+    with pytest.raises(DataError, match=r"\(split validation\): its splits do not have the same columns"):
+        opened(data, split="validation")
 
 
 def test_a_named_column_must_fit() -> None:

@@ -142,11 +142,22 @@ def test_splits_of_other_usual_names_in_files(tmp_path: Path) -> None:
         Dataset.from_dict({"text": [name]}).to_parquet(tmp_path / f"{name}.parquet")
     assert load_samples(tmp_path, "train_sft").inputs([0, 1]) == list(names[1:])
     assert load_samples(tmp_path, "train_gen").inputs([0]) == list(names[:1])
-    samples = load_samples(tmp_path, ("validation", "train"))
-    assert (len(samples), samples.split) == (1, "validation_matched")
     assert load_samples(tmp_path).inputs([0, 1]) == ["test_part1", "test_part2"]
-    with pytest.raises(DataError, match="no split 'train'; it has test, train_gen, train_sft, validation_m"):
-        load_samples(tmp_path, "train")
+    with pytest.raises(DataError, match="several splits validation: validation_matched, validation_mismatched; "):
+        load_samples(tmp_path, ("validation", "train"))
+
+
+def test_files_of_one_split_by_class_are_joined_if_it_is_named(tmp_path: Path) -> None:
+    (tmp_path / "test.csv").write_text("text,label\nx,0\n")
+    (tmp_path / "train_neg.csv").write_text("text,label\nbad,0\nawful,0\n")
+    (tmp_path / "train_pos.csv").write_text("text,label\ngood,1\ngreat,1\n")
+    samples = load_samples(tmp_path, "training")
+    assert samples.inputs(range(len(samples))) == ["bad", "awful", "good", "great"]
+    assert (samples.split, len(samples.files)) == ("train", 2)
+    with pytest.raises(DataError) as caught:
+        load_samples(tmp_path, ("train", "test"))
+    several = "several splits train: train_neg, train_pos; choose with --split, or --split train for all of them"
+    assert one_line(caught).endswith(several)
 
 
 def test_a_split_beside_the_usual_ones(tmp_path: Path) -> None:

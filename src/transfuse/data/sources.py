@@ -1,7 +1,7 @@
 """Sources of samples: a file, a folder, a saved dataset, one in memory, or the Hub, each opened as one `Dataset`."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,15 @@ from transfuse.data.in_memory import as_dataset, splits_in_memory
 from transfuse.data.other_files import advice
 from transfuse.data.readers import KNOWN, READABLE, READERS, is_empty, kind_of, read_files, root_cause
 from transfuse.data.reading import NamedDataset, Reading, real_paths
-from transfuse.data.splits import canonical_split, group_by_split, pick_own_split, pick_split, sole_split, with_split
+from transfuse.data.splits import (
+    canonical_split,
+    group_by_split,
+    pick_own_split,
+    pick_split,
+    sole_split,
+    with_joined_split,
+    with_split,
+)
 from transfuse.data.text_tables import TEXT_TABLES
 from transfuse.errors import DataError
 
@@ -51,12 +59,19 @@ def open_source(source: Any, reading: Reading) -> NamedDataset:
 
 
 def _from_memory(data: Any, reading: Reading, folder: Path, where: str) -> NamedDataset:
-    splits = splits_in_memory(data)
+    splits = with_joined_split({name: [split] for name, split in splits_in_memory(data).items()}, reading.split)
     if not splits:
         raise DataError(f"{where}: it has no splits; nothing to read")
     chosen = pick_split(splits, reading.split, where)
     name = with_split(where, chosen)
-    dataset, part = as_dataset(splits[chosen], name)
+    parts = [as_dataset(split, name) for split in splits[chosen]]
+    dataset, part = parts[0]
+    if len(parts) > 1:
+        part = next((part for _, part in parts if part), "")
+        try:
+            dataset = concatenate_datasets([dataset for dataset, _ in parts])
+        except Exception as error:
+            raise DataError(f"{name}: its splits do not have the same columns: {root_cause(error)}") from error
     suffix = f", {part}" if part else ""
     files = real_paths(entry["filename"] for entry in dataset.cache_files)
     dataset, problem = with_image_feature(dataset, folder, name + suffix, reading.image)
@@ -167,7 +182,8 @@ def _from_saved(folder: Path, splits: Mapping[str, list[Path]] | None, reading: 
         raise DataError(f"{folder}: the saved dataset cannot be read: {root_cause(error)}") from error
 
 
-def _from_files(source: Path, splits: Mapping[str, list[Path]], reading: Reading) -> NamedDataset:
+def _from_files(source: Path, splits: Mapping[str, Sequence[Path]], reading: Reading) -> NamedDataset:
+    splits = with_joined_split(splits, reading.split)
     chosen, split = pick_own_split(splits, reading.split, source, canonical_split(source.name))
     name = with_split(str(source), chosen)
     parents = sorted({path.parent for path in splits[chosen]})

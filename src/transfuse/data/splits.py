@@ -1,14 +1,18 @@
 """The split that a file belongs to, and the choice of one of several splits."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 from transfuse.data.columns import listed_names
 from transfuse.errors import DataError
 
 Split = str | tuple[str, ...]
 """One split by name, or names in order of preference."""
+
+Part = TypeVar("Part")
 
 EVALUATION: Split = ("test", "validation", "train")
 CALIBRATION: Split = ("train", "validation", "test")
@@ -32,7 +36,7 @@ def pick_split(splits: Collection[str], split: Split, where: str) -> str:
         where: source of the data, for error messages.
 
     Raises:
-        DataError: there is no split of that name, or there are several and none of them is preferred.
+        DataError: there is no split of that name, or there are several and none or more than one of them is preferred.
     """
     if isinstance(split, str):
         named = _named(splits, split)
@@ -40,10 +44,23 @@ def pick_split(splits: Collection[str], split: Split, where: str) -> str:
             existing = ", ".join(name for name in splits if name) or "no splits"
             raise DataError(f"{where}: no split {split!r}; it has {existing}")
         return named[0]
-    preferred = [name for wanted in split for name in _named(splits, wanted)]
+    usual, preferred = next(((wanted, named) for wanted in split if (named := _named(splits, wanted))), ("", []))
     if not preferred and len(splits) > 1:
         raise DataError(f"{where}: say which split to use: {', '.join(splits)}")
+    if len(preferred) > 1:
+        raise DataError(
+            f"{where}: several splits {usual}: {', '.join(preferred)}; choose with --split, or --split {usual} for all"
+            " of them"
+        )
     return next(iter(preferred or splits))
+
+
+def with_joined_split(splits: Mapping[str, Sequence[Part]], split: Split) -> Mapping[str, Sequence[Part]]:
+    """Return the parts of each split; those of several are one split if `split` is a usual name of all of them."""
+    named = _named(splits, split) if isinstance(split, str) else []
+    if len(named) < 2 or not isinstance(split, str):
+        return splits
+    return {canonical_split(split): list(chain.from_iterable(splits[name] for name in named))}
 
 
 def pick_own_split(splits: Collection[str], split: Split, source: Path, own: str) -> tuple[str, str]:
