@@ -184,6 +184,19 @@ def test_text_files_beside_tables_are_named_and_descriptions_are_no_texts(tmp_pa
     assert samples.notes == (f"{tmp_path}: 1 file is left out, of a kind that is not read beside tables (1 .txt)",)
 
 
+def test_texts_whose_names_only_begin_like_descriptions_are_read(tmp_path: Path) -> None:
+    for name in ("a.txt", "license_mit.txt", "licenses.txt", "README.txt", "LICENSE.txt.gz"):
+        opener = gzip.open if name.endswith("gz") else open
+        with opener(tmp_path / name, "wt") as file:
+            file.write(f"{name}\n")
+    assert load_samples(tmp_path).inputs([0, 1, 2]) == ["a.txt", "license_mit.txt", "licenses.txt"]
+    assert len(load_samples(tmp_path)) == 3
+    for name in ("a.txt", "license_mit.txt"):
+        (tmp_path / name).unlink()
+    samples = load_samples(tmp_path)
+    assert samples.inputs(range(len(samples))) == ["licenses.txt"]
+
+
 def test_a_cache_that_cannot_be_written_is_no_fault_of_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

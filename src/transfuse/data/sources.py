@@ -32,7 +32,7 @@ from transfuse.data.splits import (
 from transfuse.data.text_tables import TEXT_TABLES
 from transfuse.errors import DataError
 
-DESCRIPTIONS = ("readme", "license")  # beginnings of the names of .txt files that hold no data
+DESCRIPTIONS = ("readme", "license")  # names of .txt files that hold no data
 FILE_NAME = "file_name"  # column of a table that names the images, as in `imagefolder`
 
 
@@ -114,7 +114,7 @@ def _from_folder(folder: Path, reading: Reading) -> NamedDataset:
     images = list(filter(is_image, files))
     tables = [path for path in files if kind_of(path) in READERS and kind_of(path) != ".txt"]
     metadata = [path for path in tables if path.stem == "metadata"]
-    texts = [p for p in files if kind_of(p) == ".txt" and not p.name.lower().startswith(DESCRIPTIONS)]
+    texts = [p for p in files if kind_of(p) == ".txt" and p.name.lower().split(".")[0] not in DESCRIPTIONS]
     if images and not tables:
         return read_images(folder, files, reading.split)
     saved = sorted({path.parent for path in files if kind_of(path) == ".arrow"})
