@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from cases import CASES, Case
+from cases import CASES, VIT, Case
 from languages import TEXTS, gpt2, llama, saved
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, Olmo2Model, PreTrainedModel, ViTConfig, ViTModel
 
 import transfuse
 from transfuse.errors import ConfigError, SpecError
@@ -49,10 +49,14 @@ def with_gains(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def widened(model: PreTrainedModel, factor: float) -> PreTrainedModel:
+def widened_config(model: PreTrainedModel, factor: float) -> Any:
     own = sizes_of(model.config)
     wide = {role: int(factor * size) for role, size in own.given().items() if role in WIDTHS}
-    return wider(model, resized(model.config, replace(own, **wide)))
+    return resized(model.config, replace(own, **wide))
+
+
+def widened(model: PreTrainedModel, factor: float) -> PreTrainedModel:
+    return wider(model, widened_config(model, factor))
 
 
 @pytest.mark.parametrize("case", WIDENED, ids=lambda case: case.name)
@@ -137,8 +141,12 @@ def test_without_samples_nothing_tells_what_matters() -> None:
 @pytest.mark.parametrize(
     ("build", "changes", "reason"),
     [
-        (llama, {"head_dim": 4, "intermediate_size": 20}, "its heads have 4 channels, and those of the anchor have 6"),
-        (gpt2, {"n_head": 1}, "its heads have"),
+        (
+            llama,
+            {"head_dim": 4, "intermediate_size": 20},
+            "its heads have 4 channels, and those of the anchor have 6.*whose heads agree",
+        ),
+        (gpt2, {"n_head": 1}, "its heads have.*use --align flow"),
     ],
 )
 def test_heads_of_other_sizes(build: Any, changes: dict[str, Any], reason: str) -> None:
@@ -146,8 +154,76 @@ def test_heads_of_other_sizes(build: Any, changes: dict[str, Any], reason: str) 
     config = copy.deepcopy(anchor.config)
     for name, value in changes.items():
         setattr(config, name, value)
-    with pytest.raises(ConfigError, match=f"{reason}.*use --align flow"):
+    with pytest.raises(ConfigError, match=reason):
         with_anchor_sizes([anchor, type(anchor)(config)], ["a", "b"])
+
+
+def test_query_heads_that_share_a_key_value_head() -> None:
+    anchor = llama(40)
+    config = copy.deepcopy(anchor.config)
+    config.num_key_value_heads = config.num_attention_heads
+    message = "a key-value head of it serves 1 query head, and one of the anchor serves 2.*whose heads agree"
+    with pytest.raises(ConfigError, match=message):
+        with_anchor_sizes([anchor, type(anchor)(config)], ["a", "b"])
+
+
+def test_embeddings_of_a_width_of_their_own() -> None:
+    case = next(case for case in CASES if case.name == "ElectraForMaskedLM")
+    anchor = case.build(0)
+    own = sizes_of(anchor.config)
+    config = resized(anchor.config, replace(own, intermediate_size=20))
+    config.embedding_size = anchor.config.embedding_size + 4
+    message = f"its embedding_size is {config.embedding_size}, not {anchor.config.embedding_size}"
+    with pytest.raises(ConfigError, match=message):
+        with_anchor_sizes([anchor, type(anchor)(config)], ["a", "b"])
+
+
+@pytest.mark.parametrize("factor", [2, 1.5])
+def test_models_without_a_head_keep_the_angles_of_their_states(factor: float) -> None:
+    narrow = with_gains(ViTModel(ViTConfig(**VIT)))
+    wide = type(narrow)(resized(narrow.config, sizes_of(widened_config(narrow, factor))))
+    assert wide.config.pooler_output_size == wide.config.hidden_size
+    if factor == 2:
+        changed = with_anchor_sizes([wide, narrow], ["a", "b"])[1]
+        assert changed.config.hidden_size == wide.config.hidden_size
+
+
+def test_a_model_without_a_head_that_would_compute_something_else_is_refused() -> None:
+    case = next(case for case in CASES if case.name == "Olmo2ForCausalLM")
+    narrow, wide = (with_gains(Olmo2Model(case.configure(**sizes))) for sizes in ({}, case.doubled()))
+    with pytest.raises(ConfigError, match="computes something else"):
+        with_anchor_sizes([wide, narrow], ["a", "b"])
+
+
+def test_what_both_orders_cannot_do_is_not_advised() -> None:
+    anchor = gpt2(40)
+    own = sizes_of(anchor.config)
+    other = type(anchor)(resized(anchor.config, replace(own, layers=1, intermediate_size=80)))
+    with pytest.raises(ConfigError, match=r"what of it matters$"):
+        with_anchor_sizes([anchor, other], ["a", "b"])
+
+
+def test_a_cache_keeps_smaller_models_of_other_samples_apart(tmp_path: Path) -> None:
+    narrow, wide = saved(tmp_path / "narrow", llama, 0), tmp_path / "wide"
+    torch.manual_seed(3)
+    config = AutoModelForCausalLM.from_pretrained(narrow).config
+    own = sizes_of(config)
+    assert own.intermediate_size
+    type(llama(40))(resized(config, replace(own, intermediate_size=2 * own.intermediate_size))).save_pretrained(wide)
+    AutoTokenizer.from_pretrained(narrow).save_pretrained(wide)
+    options = {"merge": "mean", "match_on": "weights", "samples": 12}
+    for texts in (TEXTS[:12], TEXTS[12:24]):
+        cached = transfuse.fuse([narrow, wide], texts, cache=tmp_path / "cache", **options)
+        fresh = transfuse.fuse([narrow, wide], texts, **options)
+        assert torch.equal(logits(cached.model), logits(fresh.model))
+
+
+def test_samples_that_widening_does_not_need_are_held_out(tmp_path: Path) -> None:
+    narrow = saved(tmp_path / "narrow", llama, 0)
+    wide = widened(AutoModelForCausalLM.from_pretrained(narrow), 2)
+    matched = transfuse.match([wide, narrow], TEXTS, processor=narrow, merge="mean", match_on="weights")
+    assert matched.inputs.resized
+    assert not matched.uses_samples
 
 
 def test_the_flow_maps_widths_itself() -> None:

@@ -14,6 +14,7 @@ from transfuse.checkpoint.memory_inputs import report_command
 from transfuse.checkpoint.parent_card import differing_licenses, license_of
 from transfuse.checkpoint.pipeline_tags import pipeline_tag
 from transfuse.checkpoint.processor_sentences import processor_sentences
+from transfuse.checkpoint.resized import resized_by_samples
 from transfuse.config.layer_values import as_text
 
 FUSED_CARD = MARKDOWN.from_string("""\
@@ -64,7 +65,7 @@ permit a combined model before you share it.
 {% endif %}
 {% if data == GENERATED %}
 * Samples: texts that the models generated themselves. No other data was used.
-{% elif data and (calibration_samples or resized) %}
+{% elif data and (calibration_samples or sized_by_samples) %}
 * Samples: {{ "{:,}".format(calibration_samples) ~ " of " if calibration_samples }}\
 {{ data | data_and_split(calibration_split) }}.
 {% elif data %}
@@ -144,6 +145,7 @@ def model_card(name: str, record: Mapping[str, Any]) -> str:
         "aligned": alignment_sentence(record),
         "merged": merge_sentences(record, parent),
         "resized": [_resized_line(line) for line in record.get("resized", [])],
+        "sized_by_samples": resized_by_samples(record.get("resized", [])),
         "version_list": ", ".join(f"{package} {version}" for package, version in record.get("versions", {}).items()),
         "quality": quality_section(quality, report_command(record)),
         "call": fuse_call(record.get("output") or name, record),

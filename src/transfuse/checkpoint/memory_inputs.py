@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from transfuse.checkpoint.command import DATASET_IN_MEMORY
+from transfuse.checkpoint.resized import resized_by_samples
 
 
 def has_samples_in_memory(record: Mapping[str, Any]) -> bool:
@@ -15,7 +16,8 @@ def matched_on_samples(record: Mapping[str, Any]) -> bool:
     """Return whether samples had a part in how the units of a fusion were matched."""
     align = record["options"]["align"]
     compared = any(alignment.get("disagreement_of_candidates") for alignment in record.get("alignments", ()))
-    return align in ("flow", "learned") or record["match_on"] != "weights" or compared or "resized" in record
+    sized = resized_by_samples(record.get("resized", ()))
+    return align in ("flow", "learned") or record["match_on"] != "weights" or compared or sized
 
 
 def report_command(record: Mapping[str, Any]) -> str | None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from transfuse.base.counted import counted
+from transfuse.checkpoint.resized import gave_up
 from transfuse.config.literals import ALIGNMENTS, FITTED_LAYERS, KEEP_WEIGHT
 
 PARENT = "model {}"  # as a start of the training, by its number
@@ -21,8 +22,8 @@ def kept_parent(record: Mapping[str, Any]) -> int | None:
 def keeps_function(record: Mapping[str, Any], index: int) -> bool:
     """Return whether a model still computed what it did, once it had the basis and the shape of the anchor."""
     name = record["models"][index]["path"] or f"model {index + 1}"
-    gave_up = any(line.startswith(f"{name}: has ") and "gives up" in line for line in record.get("resized", ()))
-    return not gave_up and (not index or ALIGNMENTS.get(record["options"]["align"], False))
+    changed = any(line.startswith(f"{name}: has ") and gave_up(line) for line in record.get("resized", ()))
+    return not changed and (not index or ALIGNMENTS.get(record["options"]["align"], False))
 
 
 def reference(record: Mapping[str, Any]) -> str:

@@ -11,12 +11,13 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.batch import cast, on_device
-from transfuse.base.counted import counted_sizes
+from transfuse.base.counted import counted, counted_sizes
+from transfuse.checkpoint.resized import GETS_WIDER, GIVES_UP
 from transfuse.errors import ConfigError, TransfuseError
 from transfuse.fusion.block_order import best_places, evenly_spaced, has_in_order, has_places, same_kind
 from transfuse.fusion.idle_blocks import with_idle_blocks
@@ -28,11 +29,12 @@ from transfuse.network.inputs import model_inputs
 from transfuse.network.model import converted, empty_like
 from transfuse.network.outputs import model_output
 from transfuse.network.precision import as_dtype, compute_dtype
-from transfuse.network.sizes import Sizes, block_settings, head_size, heads_make_width, resized
+from transfuse.network.sizes import EMBEDDING_WIDTH, Sizes, block_settings, head_size, heads_make_width, resized
 from transfuse.shrinking.blocks import why_not_removable
 from transfuse.shrinking.depth import AllowedFn, any_blocks
 from transfuse.shrinking.possible import checked_sizes
 
+ROTARY = ("rope_parameters", "rotary_dim")  # fields of models with rotary positions
 TOLERANCE = 1e-3  # largest change of an output, relative to the largest output, that is rounding
 
 
@@ -90,8 +92,10 @@ def _with_sizes(
     allowed = _checked_blocks(anchor, source, own, wanted, difference)
     _check_widths(anchor, source, own, wanted, difference)
     if least != own and (samples is None or not samples.removes_units):
-        advice = "give --data, which tells what of it matters, or put" if samples is None else "put"
-        raise ConfigError(f"{difference}; {advice} it first, so that it is the anchor")
+        give_data = ["give --data, which tells what of it matters"] if samples is None else []
+        put_first = ["put it first, so that it is the anchor"] if _least(own, wanted) == wanted else []
+        advice = ", or ".join(give_data + put_first) or "fuse models of equal sizes"
+        raise ConfigError(f"{difference}; {advice}")
     if source.device.type == "meta":
         return _empty(source, anchor.config, own, wanted)
     anchor, source = (converted(model, model.dtype, model.device) for model in (anchor, source))  # in eval mode
@@ -104,7 +108,7 @@ def _with_sizes(
     exact = source
     if _widths(least) != _widths(wanted):
         source = wider(source, resized(source.config, _widths(wanted)))
-        changes.append("it gets wider without a change of its function")
+        changes.append(GETS_WIDER)
     if least.layers != wanted.layers and allowed is not None:
         source, places = _deeper(anchor, source, samples, allowed)
         changes.append(
@@ -135,7 +139,7 @@ def _given_up(own: Sizes, least: Sizes, kept: Sequence[int]) -> str:
     removed = [str(block) for block in range(own.layers or 0) if block not in kept]
     blocks = f"{'block' if len(removed) == 1 else 'blocks'} {', '.join(removed)} (from 0)" if removed else ""
     units = "units that matter least" if _widths(own) != _widths(least) else ""
-    return f"it gives up {' and '.join(filter(None, [blocks, units]))}, and its layers are fitted to the samples"
+    return f"{GIVES_UP} {' and '.join(filter(None, [blocks, units]))}, and its layers are fitted to the samples"
 
 
 def _checked_blocks(
@@ -165,17 +169,42 @@ def _check_widths(anchor: PreTrainedModel, source: PreTrainedModel, own: Sizes, 
     """Raise `ConfigError` unless a model can give up what is wider than in the anchor, and widen what is narrower."""
     if _widths(own) == _widths(wanted):
         return
-    least = _least(own, wanted)
     try:
-        heads = [head_size(model.config) for model in (source, anchor)]
-        if heads[0] != heads[1] and (heads[0] > heads[1] or not heads_make_width(source.config)):
-            raise ConfigError(f"its heads have {heads[0]} channels, and those of the anchor have {heads[1]}")
-        small = source.config
-        if _widths(least) != _widths(own):
-            small = resized(small, checked_sizes(source, _widths(least), "it"))
-        check_wider(source, small, resized(small, _widths(wanted)))
+        _check_heads(source.config, anchor.config, own, wanted)
+        small, least = source.config, _widths(_least(own, wanted))
+        if least != _widths(own):
+            small = resized(small, checked_sizes(source, least, "it"))
+        large = resized(small, _widths(wanted))
+        mine, theirs = (getattr(config, EMBEDDING_WIDTH, None) for config in (large, anchor.config))
+        if mine != theirs:
+            raise ConfigError(f"its {EMBEDDING_WIDTH} is {getattr(source.config, EMBEDDING_WIDTH)}, not {theirs}")
+        check_wider(source, small, large)
     except TransfuseError as error:
-        raise ConfigError(f"{difference}, and this cannot be changed ({error}); use --align flow") from error
+        same = [each.heads for each in (own, wanted)], [each.kv_heads for each in (own, wanted)]
+        heads_agree = all(one == other for one, other in (*same, _head_sizes(source, anchor)))
+        is_bound = own.kv_heads is not None or any(hasattr(source.config, name) for name in ROTARY)
+        advice = "fuse models whose heads agree" if is_bound and not heads_agree else "use --align flow"
+        raise ConfigError(f"{difference}, and this cannot be changed ({error}); {advice}") from error
+
+
+def _head_sizes(*models: PreTrainedModel) -> list[int]:
+    return [head_size(model.config) for model in models]
+
+
+def _check_heads(source: PreTrainedConfig, anchor: PreTrainedConfig, own: Sizes, wanted: Sizes) -> None:
+    """Raise `ConfigError` unless heads may be added to or left out of a model so that it has those of the anchor."""
+    channels, others = head_size(source), head_size(anchor)
+    is_rotary = any(hasattr(source, name) for name in ROTARY)
+    fewer_heads = own.heads is not None and wanted.heads is not None and own.heads > wanted.heads
+    if channels != others and (channels > others or fewer_heads or is_rotary or not heads_make_width(source)):
+        raise ConfigError(f"its heads have {channels} channels, and those of the anchor have {others}")
+    if own.heads and own.kv_heads and wanted.heads and wanted.kv_heads:
+        served, anchor_serves = own.heads // own.kv_heads, wanted.heads // wanted.kv_heads
+        if served != anchor_serves:
+            raise ConfigError(
+                f"a key-value head of it serves {counted(served, 'query head')}, and one of the anchor serves"
+                f" {anchor_serves}"
+            )
 
 
 def _empty(source: PreTrainedModel, anchor: PreTrainedConfig, own: Sizes, wanted: Sizes) -> PreTrainedModel:
@@ -199,6 +228,12 @@ def _deeper(
     return with_idle_blocks(source, wanted, places, anchor.config), places
 
 
+def _cosines(states: Float[Tensor, "... width"]) -> Float[Tensor, "state state"]:
+    """Return the cosines of the angles between all states, which a stream in a wider one keeps."""
+    flat = torch.nn.functional.normalize(states.flatten(0, -2), dim=-1)
+    return flat @ flat.T
+
+
 @torch.no_grad()
 def _check_function(model: PreTrainedModel, larger: PreTrainedModel, name: str) -> None:
     """Raise `ConfigError` unless a model computes the same after it got larger."""
@@ -206,10 +241,10 @@ def _check_function(model: PreTrainedModel, larger: PreTrainedModel, name: str) 
     model, larger = (each if each.dtype == dtype else as_dtype(copy.deepcopy(each), dtype) for each in (model, larger))
     inputs = cast(model_inputs(model), dtype)
     expected, found = (model_output(each, on_device(inputs, each.device)) for each in (model, larger))
-    if expected.shape != found.shape:  # the embeddings of a model without a head
-        return
+    if expected.shape != found.shape:  # embeddings without a head, of which only angles can be compared
+        expected, found = (_cosines(each(**on_device(inputs, each.device))[0]) for each in (model, larger))
     if (expected - found).abs().max() > TOLERANCE * expected.abs().max():
         raise ConfigError(
-            f"{name}: a {type(model).__name__} of the sizes of the anchor computes something else; fuse models of equal"
-            " sizes, or use --align flow"
+            f"{name}: with the sizes of the anchor, this {type(model).__name__} computes something else; fuse models of"
+            " equal sizes"
         )

@@ -164,7 +164,7 @@ def _request(matched: Matched, progress: Progress) -> MergeRequest:
 def _originals(matched: Matched) -> dict[int, PreTrainedModel]:
     """Return the models whose predictions can be learned as they are, by their numbers, if maps only approximate them.
 
-    Their widths differ from those of the anchor, they gave up blocks, or their alignment does not keep what they
+    Their widths differ from those of the anchor, they were larger than it, or their alignment does not keep what they
     compute. Their vocabularies do not differ. There are none without heads, because embeddings of another
     width or basis cannot be compared.
     """

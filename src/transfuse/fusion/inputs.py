@@ -56,7 +56,7 @@ class Inputs:
         loaded_bytes: the estimated peak memory in bytes of a fusion by weights with loaded models.
         needed_bytes: the estimated peak memory in bytes with the models as they were opened, besides what samples take.
         resized: a line on each model that had other sizes than the anchor, and how it got the anchor's.
-        whole: the models that gave up blocks, before they did, by their numbers. They teach, and they are measured.
+        whole: the models that were larger than the anchor, as they were, by their numbers. They teach and are measured.
         base_correlation: as for `UnloadedModels.correlation`: if it is a number, memory suffices without an alignment.
         base: the model that all were fine-tuned from, as a network; None: none was given.
         base_origin: its path and hashes.

@@ -11,10 +11,12 @@ from transfuse.alignment.interface import AlignContext
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.distributed import process_group
 from transfuse.base.folders import cache_folder
+from transfuse.base.hashing import tensors_digest
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.base.torch_settings import own_torch_settings
 from transfuse.checkpoint.load import Model
+from transfuse.checkpoint.resized import resized_by_samples
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.config.settings import memory_bytes
@@ -91,7 +93,8 @@ def match(
     weights = chosen.normalized_weights(len(models))
     growth = _growth(inputs, chosen, progress)
     others = None
-    if data is not None and (inputs.resized or reads_samples(chosen, resolve_match_on(chosen, data))):
+    sized = resized_by_samples(inputs.resized)
+    if data is not None and (sized or reads_samples(chosen, resolve_match_on(chosen, data))):
         others = warned_of_processors(models, inputs.anchor, chosen, progress, processor, data)
     watch.lap("loading")
     writers = [network.model for network in inputs.networks]
@@ -156,4 +159,5 @@ def _stores(folder: str | Path | None, inputs: Inputs, options: Options, context
     shared_folder = process_group().all_gather(folder)[0]
     store = Store(None if shared_folder is None else Path(shared_folder), spill=inputs.streamed)
     specs = [network.spec for network in inputs.networks]
-    return cache_keys(store, inputs.origins, specs, options, context, inputs.base_origin, inputs.resized)
+    resized = [tensors_digest(network.tensors) for network in inputs.networks] if inputs.resized else []
+    return cache_keys(store, inputs.origins, specs, options, context, inputs.base_origin, resized)

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from transfuse.alignment.exact.model_maps import ModelMaps, model_maps
 from transfuse.alignment.interface import AlignContext, Alignment, aligned_weights
 from transfuse.base.lazy import Tensors
+from transfuse.checkpoint.resized import resized_by_samples
 from transfuse.config.options import Options
 from transfuse.config.validation import check_mapped
 from transfuse.distillation.history import History
@@ -95,7 +96,7 @@ class Matched:
     @property
     def uses_samples(self) -> bool:
         """Return whether samples changed the result; otherwise they are held out."""
-        return self.data is not None and bool(self.context.batches or self.inputs.resized)
+        return self.data is not None and bool(self.context.batches or resized_by_samples(self.inputs.resized))
 
     @property
     def anchor(self) -> PreTrainedModel:

@@ -51,7 +51,7 @@ class SizeSamples:
 
         None: there are no samples yet, or the models do not read the same ones.
         """
-        if is_generated(self.data) or not read_alike(anchor, shallow):
+        if is_generated(self.data) or not self._read_alike(anchor, shallow):
             return None
         batches = self._prepared(self.data, SAMPLES, anchor, self.anchor, self.processor)
         return stream_similarity(anchor, shallow, batches[0])
@@ -68,11 +68,15 @@ class SizeSamples:
             name: what the model is called in messages.
         """
         given = dict(zip(model_names(self.models), self.models, strict=True))
-        alike = read_alike(anchor, model)
+        alike = self._read_alike(anchor, model)
         source, processor = (self.anchor, self.processor) if alike else (given[name], None)
         budget, seed = sample_budget(self.options), self.options.seed
         data = given_or_generated(self.data, [model], source, processor, budget, seed, self.progress)
         return list(self._prepared(data, self.options.sample_count(), model, source, processor))
+
+    def _read_alike(self, anchor: PreTrainedModel, model: PreTrainedModel) -> bool:
+        """Return whether two models read the same prepared samples. Tokenizers differ only with --vocab."""
+        return self.options.vocab == "same" and read_alike(anchor, model)
 
     def _prepared(
         self, data: Any, count: int, model: PreTrainedModel, source: Model, processor: Any

@@ -1,4 +1,4 @@
-"""Models that gave up blocks to be fused, as they were before: they teach, and the result is compared with them."""
+"""Models that were larger than the anchor, as they were: they teach, and the result is compared with them."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ def whole_models(
     rows: Sequence[Rows | None],
     options: Options,
 ) -> dict[int, PreTrainedModel]:
-    """Return the models that gave up blocks, as they were, with the vocabulary, positions and classes of the anchor.
+    """Return the larger models as they were, with the vocabulary, positions and classes of the anchor.
 
     Models whose outputs cannot be compared, because they have no head or get that of the anchor, are left out.
     """

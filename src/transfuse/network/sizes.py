@@ -25,7 +25,7 @@ BLOCK_SETTINGS = ("layer_types", "layers_block_type", "mlp_layer_types", "no_rop
 HEAD_SIZES = ("head_dim", "attention_head_size", "d_kv")
 HEADS_MAKE_WIDTH = ("phi", "stablelm", "gpt_neox")  # model types that do not read head_dim, even if it is set
 EMBEDDING_WIDTH = "embedding_size"
-FOLLOW_WIDTH = ("pooler_hidden_size", EMBEDDING_WIDTH)  # fields that may hold the width once more
+FOLLOW_WIDTH = ("pooler_hidden_size", "pooler_output_size", EMBEDDING_WIDTH)  # fields that may hold the width once more
 EMBEDDINGS_APART = ("albert",)  # model types that always map embeddings to the stream, of whatever width
 
 

@@ -22,6 +22,7 @@ from transfuse.evaluation.references import parents_in_one_basis
 from transfuse.fusion.align import align
 from transfuse.fusion.compatible import with_anchor_form
 from transfuse.fusion.plan import STARTUP_BYTES, Estimate
+from transfuse.fusion.size_samples import SizeSamples
 
 
 def eval_job(models: Sequence[str], data: str, limit: int | None, options: Options, progress: Progress) -> Evaluation:
@@ -49,7 +50,8 @@ def path_job(
     """
     check_checkpoints((anchor, other), options, check_fusible)
     empty = [load_empty(name, pickle=options.pickle_policy()) for name in (anchor, other)]
-    empty = with_anchor_form(empty, (anchor, other), options)
+    size_samples = SizeSamples((anchor, other), data, options, removes_units=False)
+    empty = with_anchor_form(empty, (anchor, other), options, size_samples)
     check_free_memory(
         Estimate(empty, options).loaded_bytes - STARTUP_BYTES, options.torch_device(), "aligning", progress.warn
     )
