@@ -1,6 +1,7 @@
 """A split without labels, such as the test split of GLUE, is passed over if no split was asked for."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kinds import NAMES, SENTENCES, bert, classes, jsonl, text
@@ -26,3 +27,52 @@ def test_the_next_split_is_measured_if_no_sample_has_a_label(tmp_path: Path) -> 
     (tmp_path / "data" / "train.jsonl").unlink()
     with pytest.raises(DataError, match="24 of 24 samples have no label"):
         transfuse.evaluate(model, tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("options", "unlabeled"),
+    [
+        ({"num_labels": 1}, {"label": -1.0}),
+        ({"num_labels": 1}, {"score": -1.0}),
+        ({"num_labels": 1}, {"score": None}),
+        (classes(NAMES), {"label": -1.0}),
+        (classes(NAMES), {"label": None}),
+        (classes(NAMES), {}),
+    ],
+    ids=str,
+)
+def test_splits_whose_labels_are_missing(
+    tmp_path: Path, options: dict[str, Any], unlabeled: dict[str, float | None]
+) -> None:
+    model = bert(tmp_path / "model", BertForSequenceClassification, 0, **options)
+    (tmp_path / "data").mkdir()
+    column = next(iter(unlabeled), "label")
+    for split in ("train", "validation"):
+        rows = [{"text": text(*each), column: float(NAMES.index(each[0]))} for each in SENTENCES]
+        jsonl(tmp_path / "data" / f"{split}.jsonl", rows)
+    jsonl(tmp_path / "data" / "test.jsonl", [{"text": text(*each), **unlabeled} for each in SENTENCES])
+    (record,) = transfuse.evaluate(model, tmp_path / "data").records()
+    assert (record["split"], "loss" in record) == ("validation", True)
+
+
+def test_a_split_without_labels_is_read_as_before_if_no_other_has_any(tmp_path: Path) -> None:
+    models = [bert(tmp_path / f"{seed}", BertForSequenceClassification, seed, **classes(NAMES)) for seed in range(2)]
+    for split in ("train", "test"):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        jsonl(tmp_path / "data" / f"{split}.jsonl", [{"text": text(*each)} for each in SENTENCES])
+    assert {record["split"] for record in transfuse.evaluate(models, tmp_path / "data").records()} == {"test"}
+    model = bert(tmp_path / "numbers", BertForSequenceClassification, 0, num_labels=1)
+    for split in ("train", "test"):
+        jsonl(tmp_path / "data" / f"{split}.jsonl", [{"text": text(*each), "label": -1.0} for each in SENTENCES])
+    assert transfuse.evaluate(model, tmp_path / "data").records()[0]["split"] == "test"
+
+
+@pytest.mark.parametrize("options", [{"num_labels": 1}, classes(NAMES)], ids=["numbers", "classes"])
+def test_an_empty_column_of_a_table(tmp_path: Path, options: dict[str, Any]) -> None:
+    model = bert(tmp_path / "model", BertForSequenceClassification, 0, **options)
+    (tmp_path / "data").mkdir()
+    for split, labels in {"train": "012", "validation": "120", "test": ["", "", ""]}.items():
+        rows = [f"{name} sees boats,{label}\n" for name, label in zip(NAMES, labels, strict=True)]
+        (tmp_path / "data" / f"{split}.csv").write_text("".join(["text,label\n", *rows]))
+    (record,) = transfuse.evaluate(model, tmp_path / "data").records()
+    assert (record["split"], "loss" in record) == ("validation", True)

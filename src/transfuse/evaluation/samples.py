@@ -13,10 +13,11 @@ from transfuse.base.counted import are, counted
 from transfuse.base.progress import Progress, silent
 from transfuse.config.settings import Settings
 from transfuse.data.blocks import in_blocks
+from transfuse.data.columns import holds_labels, raw_values
 from transfuse.data.load import open_samples
 from transfuse.data.measured_tasks import measured_task
-from transfuse.data.numeric_labels import CLASS_PART
-from transfuse.data.parts import shown_classes
+from transfuse.data.numeric_labels import CLASS_PART, NUMBER_NAMES
+from transfuse.data.parts import find_column, shown_classes
 from transfuse.data.processors import model_preparer
 from transfuse.data.questions import window_preparer
 from transfuse.data.samples import Samples
@@ -129,30 +130,54 @@ def measured_samples(
     Raises:
         DataError: the data cannot be read, or its labels do not fit the model.
     """
-    rows = open_samples(data, options, EVALUATION)
+    rows = samples = open_samples(data, options, EVALUATION)
     model_task = measured_task(architecture, config)
+    problem: DataError | None = None
     try:
-        return MeasuredSamples(model_task.labeled(rows), model_task, True)
-    except NoLabelsError:
+        samples = model_task.labeled(rows)
+    except DataError as error:
+        problem = error
+    if _has_no_label(samples, problem):
+        other = _next_split(data if source is None else source, options, rows, model_task)
+        if other is not None:
+            return MeasuredSamples(other, model_task, True)
+    if isinstance(problem, NoLabelsError):
         reading = task(architecture)
         samples = replace(reading.samples(rows), label=None)
         return MeasuredSamples(samples, replace(model_task, preparer=reading.preparer), False)
-    except DataError:
-        other = _next_split(data if source is None else source, options, rows)
-        if other is None:
-            raise
-        return MeasuredSamples(model_task.labeled(other), model_task, True)
+    if problem is not None:
+        raise problem
+    return MeasuredSamples(samples, model_task, True)
 
 
-def _next_split(data: Any, options: Settings, rows: Samples) -> Samples | None:
-    """Return the rows of the next split if none of these has a label; None if there is no other, or one was named."""
-    can_be_read_again = isinstance(data, str | Path | Mapping)
-    if not can_be_read_again or options.split is not None or rows.split is None or rows.label is None:
-        return None
+def _has_no_label(samples: Samples, problem: DataError | None = None) -> bool:
+    """Return whether no sample has a label: all are missing or negative, or all numbers are -1.
+
+    Args:
+        problem: why the samples cannot be measured; None: they can.
+    """
+    if isinstance(problem, NoLabelsError):
+        return True
+    if problem is None:
+        column = samples.parts.get("numbers")
+        return column is not None and all(value == -1 for value in raw_values(samples.dataset, column))
+    if samples.label is None:
+        column = samples.chosen_label or find_column(samples, NUMBER_NAMES, holds_labels)
+        return column is not None and all(value is None for value in raw_values(samples.dataset, column))
     with suppress(DataError):
-        if (rows.labels() == IGNORED_LABEL).all():
-            others = tuple(split for split in EVALUATION if split != canonical_split(str(rows.split)))
-            found = open_samples(data, options, others)
-            note = f"{rows.name}: no sample has a label, so that split {found.split} is read"
-            return replace(found, notes=(note, *found.notes)) if found.split != rows.split else None
+        return bool((samples.labels() == IGNORED_LABEL).all())
+    return False
+
+
+def _next_split(data: Any, options: Settings, rows: Samples, model_task: Task) -> Samples | None:
+    """Return the labeled samples of the split after that of `rows`; None if there are none, or a split was named."""
+    can_be_read_again = isinstance(data, str | Path | Mapping) and model_task.kind != "outputs"
+    if not can_be_read_again or options.split is not None or rows.split is None:
+        return None
+    others = tuple(split for split in EVALUATION if split != canonical_split(str(rows.split)))
+    with suppress(DataError):
+        found = open_samples(data, options, others)
+        note = f"{rows.name}: no sample has a label, so that split {found.split} is read"
+        labeled = model_task.labeled(replace(found, notes=(note, *found.notes)))
+        return None if found.split == rows.split or _has_no_label(labeled) else labeled
     return None
