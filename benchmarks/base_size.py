@@ -37,13 +37,13 @@ def write(name: str, folder: Path) -> tuple[list[Path], Path]:
 def one(way: str, models: list[Path], data: Path, count: int, minutes: float) -> dict[str, Any]:
     """Measure the seconds and the peak memory of one way."""
     options = {"default": {"minutes": minutes}}.get(way, WAYS.get(way, {}))
-    samples = None if way == "exact, weights" else str(data)
+    given: dict[str, Any] = {} if way == "exact, weights" else {"data": str(data), "samples": count}
 
     def work(output: Path) -> None:
         if way == "floor":
             floor(models, str(data), count, output, fitted=True, at_once=BATCH)
         else:
-            fuse(models, samples, **options, samples=count).save(output)
+            fuse(models, **given, **options).save(output)
 
     return measured(work, staged=way != "floor")
 
