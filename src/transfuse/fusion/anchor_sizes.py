@@ -85,7 +85,7 @@ def _with_sizes(
     own, wanted = (changeable_sizes(model.config, widths) for model in (source, anchor))
     if source.config.model_type != anchor.config.model_type or own is None or wanted is None or own == wanted:
         return source
-    if own.given().keys() != wanted.given().keys():
+    if own.given().keys() != wanted.given().keys():  # another kind of heads
         return source
     least = _least(own, wanted)
     difference = _difference(own, wanted, name)
@@ -93,7 +93,7 @@ def _with_sizes(
     _check_widths(anchor, source, own, wanted, difference)
     if least != own and (samples is None or not samples.removes_units):
         give_data = ["give --data, which tells what of it matters"] if samples is None else []
-        put_first = ["put it first, so that it is the anchor"] if _least(own, wanted) == wanted else []
+        put_first = ["put it first, so that it is the anchor"] if least == wanted else []
         advice = ", or ".join(give_data + put_first) or "fuse models of equal sizes"
         raise ConfigError(f"{difference}; {advice}")
     if source.device.type == "meta":

@@ -44,7 +44,7 @@ def cache_keys(
 
     Args:
         context: the prepared samples, and what units are matched on.
-        resized: hashes of the models' weights if some got the sizes of the anchor, which their files do not tell.
+        resized: hashes of the sources' weights if some got the sizes of the anchor, which their files do not tell.
     """
     if store.folder is None:
         return no_cache(len(origins))

@@ -159,5 +159,6 @@ def _stores(folder: str | Path | None, inputs: Inputs, options: Options, context
     shared_folder = process_group().all_gather(folder)[0]
     store = Store(None if shared_folder is None else Path(shared_folder), spill=inputs.streamed)
     specs = [network.spec for network in inputs.networks]
-    resized = [tensors_digest(network.tensors) for network in inputs.networks] if inputs.resized else []
+    keeps_resized = inputs.resized and store.folder is not None  # hashes read all weights
+    resized = [tensors_digest(network.tensors) for network in inputs.networks[1:]] if keeps_resized else []
     return cache_keys(store, inputs.origins, specs, options, context, inputs.base_origin, resized)

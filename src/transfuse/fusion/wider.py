@@ -20,7 +20,7 @@ from transfuse.network.families import declare
 from transfuse.network.layout import unfused
 from transfuse.network.model import declaration, empty_like, unfused_tensors, with_tensors
 from transfuse.network.precision import as_dtype, compute_dtype
-from transfuse.network.space import Dual, Group, Product, Space
+from transfuse.network.space import Group, Product, Space
 from transfuse.network.spec import Spec
 from transfuse.network.symmetry import fold, symmetric
 from transfuse.network.width_factors import width_factors
@@ -90,11 +90,10 @@ def _query_factors(own: Spec, target: Spec) -> dict[str, float]:
     """Return by what to multiply queries, whose product with keys is divided by the root of the size of a head."""
     sizes = {name: space.units for name, space in target.all_spaces().items()}
     last = {op: op.writes.factors[-1] for op in own.linears() if isinstance(op.writes, Product)}
-    met = [axis.axis for axis in last.values() if isinstance(axis, Dual)]
     return {
         name: (sizes[space.name] / space.units) ** 0.5
         for op, space in last.items()
-        if isinstance(space, Space) and space in met
+        if isinstance(space, Space) and own.has_dual(space)
         for name in op.tensors()
     }
 

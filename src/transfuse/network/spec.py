@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from transfuse.errors import SpecError
 from transfuse.network.operations import Axes, Embedding, Junction, Linear, Norm, Op, Table, Tokens
-from transfuse.network.space import Space
+from transfuse.network.space import Dual, Product, Space
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,11 @@ class Spec:
     def linears(self) -> list[Linear]:
         """Return the linear maps in order."""
         return [op for op in self.ops if isinstance(op, Linear)]
+
+    def has_dual(self, space: Space) -> bool:
+        """Return whether a linear map writes the dual of a space, as keys do for the channels of queries."""
+        written = [op.writes.factors for op in self.linears() if isinstance(op.writes, Product)]
+        return any(isinstance(axis, Dual) and axis.axis == space for factors in written for axis in factors)
 
     def table_readers(self) -> set[str]:
         """Return the names of linear maps that never read tokens, but only rows of a table that all samples share."""

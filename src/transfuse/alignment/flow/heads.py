@@ -103,7 +103,7 @@ def query_factors(own: Spec, other: Spec) -> dict[str, float]:
         if is_flat(op.writes, heads):
             assert isinstance(op.writes, Product)
             channels = op.writes.factors[-1]
-            if isinstance(channels, Space) and _has_dual(spec, channels) and channels.size != sizes[op.name]:
+            if isinstance(channels, Space) and spec.has_dual(channels) and channels.size != sizes[op.name]:
                 factors |= dict.fromkeys(op.tensors(), (channels.size / sizes[op.name]) ** 0.5)
     return factors
 
@@ -121,18 +121,8 @@ def shared_queries(spec: Spec) -> Spec:
         if isinstance(op, Linear) and is_flat(op.writes, heads):
             assert isinstance(op.writes, Product)
             channels = without_direction(op.writes.factors[-1])
-            if isinstance(channels, Space) and _has_dual(spec, channels):
+            if isinstance(channels, Space) and spec.has_dual(channels):
                 space = Space(f"{channels.name}.shared", op.writes.size)
                 op = replace(op, writes=shared.setdefault(channels.name, space))
         ops.append(op)
     return replace(spec, ops=tuple(ops))
-
-
-def _has_dual(spec: Spec, space: Space) -> bool:
-    """Return whether a linear map writes the dual of a space."""
-    return any(
-        isinstance(factor, Dual) and factor.axis == space
-        for op in spec.linears()
-        if isinstance(op.writes, Product)
-        for factor in op.writes.factors
-    )
