@@ -91,7 +91,7 @@ def train_classifier(
 def train(
     model: torch.nn.Module,
     samples: int,
-    loss: Callable[[Int[Tensor, " batch"], torch.Generator], Float[Tensor, ""]],
+    loss: training.LossFn,
     recipe: Recipe,
     seed: int,
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
@@ -103,24 +103,11 @@ def train(
         loss: the loss of a batch, from the indices of its samples and a random generator.
         on_epoch: receives the epoch and its mean loss.
     """
-    generator = torch.Generator().manual_seed(seed)
     device = next(model.parameters()).device
-    optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
-    per_epoch = max(1, samples // recipe.batch_size)
-    steps = recipe.epochs * per_epoch
-    model.train()
-    for epoch in range(recipe.epochs):
-        order = torch.randperm(samples, generator=generator)
-        total_loss = torch.zeros((), device=device)
-        for step in range(per_epoch):
-            optimizer.param_groups[0]["lr"] = recipe.learning_rate * recipe.scale((epoch * per_epoch + step) / steps)
-            indices = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-            with autocast(device):
-                value = loss(indices, generator)
-            optimizer.zero_grad()
-            value.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            total_loss += value.detach()
-        on_epoch(epoch + 1, float(total_loss) / per_epoch)
-    model.eval()
+
+    def fast_loss(indices: Int[Tensor, " batch"], generator: torch.Generator) -> Float[Tensor, ""]:
+        with autocast(device):
+            return loss(indices, generator)
+
+    for epoch, mean in enumerate(training.epochs(model, samples, fast_loss, recipe, seed), 1):
+        on_epoch(epoch, mean)

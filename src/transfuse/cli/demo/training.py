@@ -1,11 +1,14 @@
 """Train the parents of the demo from scratch. The loop is plain, so that a seed reproduces a parent."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+
+LossFn = Callable[[Int[Tensor, " batch"], torch.Generator], Float[Tensor, ""]]
 
 
 @dataclass(frozen=True)
@@ -39,22 +42,39 @@ def train_classifier(
     seed: int,
 ) -> None:
     """Train `model` in place on prepared `images`, on the CPU, in bfloat16 if the CPU does not emulate it."""
+    fast = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+    def loss(batch: Int[Tensor, " batch"], generator: torch.Generator) -> Float[Tensor, ""]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+            logits = model(pixel_values=images[batch]).logits.float()
+            return cross_entropy(logits, labels[batch], label_smoothing=recipe.label_smoothing)
+
+    for _ in epochs(model, len(images), loss, recipe, seed):
+        pass
+
+
+def epochs(model: torch.nn.Module, samples: int, loss: LossFn, recipe: Recipe, seed: int) -> Iterator[float]:
+    """Train `model` in place by minimizing `loss` on random batches, and yield the mean loss of each epoch.
+
+    Args:
+        samples: the number of samples.
+        loss: the loss of a batch, from the indices of its samples and a random generator.
+    """
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
-    per_epoch = max(1, len(images) // recipe.batch_size)
-    fast = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    per_epoch = max(1, samples // recipe.batch_size)
+    steps = recipe.epochs * per_epoch
     model.train()
     for epoch in range(recipe.epochs):
-        order = torch.randperm(len(images), generator=generator)
+        order = torch.randperm(samples, generator=generator)
+        total_loss = torch.zeros((), device=next(model.parameters()).device)
         for step in range(per_epoch):
-            progress = (epoch * per_epoch + step) / (recipe.epochs * per_epoch)
-            optimizer.param_groups[0]["lr"] = recipe.learning_rate * recipe.scale(progress)
-            batch = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-            with torch.autocast("cpu", torch.bfloat16, enabled=fast):
-                logits = model(pixel_values=images[batch]).logits.float()
-                loss = cross_entropy(logits, labels[batch], label_smoothing=recipe.label_smoothing)
+            optimizer.param_groups[0]["lr"] = recipe.learning_rate * recipe.scale((epoch * per_epoch + step) / steps)
+            value = loss(order[step * recipe.batch_size : (step + 1) * recipe.batch_size], generator)
             optimizer.zero_grad()
-            loss.backward()
+            value.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
+            total_loss += value.detach()
+        yield float(total_loss) / per_epoch
     model.eval()
