@@ -7,7 +7,6 @@ streams on samples, and by even spacing without samples.
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -16,32 +15,25 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.batch import cast, on_device
-from transfuse.base.counted import counted, counted_sizes
+from transfuse.base.counted import counted_sizes
 from transfuse.checkpoint.resized import GETS_WIDER, GIVES_UP
-from transfuse.errors import ConfigError, TransfuseError
-from transfuse.fusion.block_order import best_places, evenly_spaced, has_in_order, has_places, same_kind
+from transfuse.errors import ConfigError
+from transfuse.fusion.block_order import best_places, evenly_spaced, has_in_order
 from transfuse.fusion.idle_blocks import with_idle_blocks
 from transfuse.fusion.size_changes import changeable_sizes
+from transfuse.fusion.size_checks import check_widths, checked_blocks, least_sizes, only_widths
 from transfuse.fusion.size_samples import SizeSamples
 from transfuse.fusion.smaller import smaller
-from transfuse.fusion.wider import check_wider, wider
+from transfuse.fusion.wider import wider
 from transfuse.network.inputs import model_inputs
 from transfuse.network.model import converted, empty_like
 from transfuse.network.outputs import model_output
 from transfuse.network.precision import as_dtype, compute_dtype
-from transfuse.network.sizes import EMBEDDING_WIDTH, Sizes, block_settings, head_size, heads_make_width, resized
-from transfuse.shrinking.blocks import why_not_removable
+from transfuse.network.sizes import Sizes, block_settings, resized
 from transfuse.shrinking.depth import AllowedFn, any_blocks
 from transfuse.shrinking.possible import checked_sizes
 
-ROTARY = ("rope_parameters", "rotary_dim")  # fields of models with rotary positions
 TOLERANCE = 1e-3  # largest change of an output, relative to the largest output, that is rounding
-
-
-def _least(own: Sizes, wanted: Sizes) -> Sizes:
-    """Return the smaller one of every two sizes."""
-    other = wanted.given()
-    return Sizes(**{role: min(size, other[role]) for role, size in own.given().items()})
 
 
 def with_anchor_sizes(
@@ -87,10 +79,10 @@ def _with_sizes(
         return source
     if own.given().keys() != wanted.given().keys():  # another kind of heads
         return source
-    least = _least(own, wanted)
+    least = least_sizes(own, wanted)
     difference = _difference(own, wanted, name)
-    allowed = _checked_blocks(anchor, source, own, wanted, difference)
-    _check_widths(anchor, source, own, wanted, difference)
+    allowed = checked_blocks(anchor, source, own, wanted, difference)
+    check_widths(anchor, source, own, wanted, difference)
     if least != own and (samples is None or not samples.removes_units):
         give_data = ["give --data, which tells what of it matters"] if samples is None else []
         put_first = ["put it first, so that it is the anchor"] if least == wanted else []
@@ -106,8 +98,8 @@ def _with_sizes(
         source, kept = smaller(anchor, source, name, samples, sizes, in_order)
         changes.append(_given_up(own, least, kept))
     exact = source
-    if _widths(least) != _widths(wanted):
-        source = wider(source, resized(source.config, _widths(wanted)))
+    if only_widths(least) != only_widths(wanted):
+        source = wider(source, resized(source.config, only_widths(wanted)))
         changes.append(GETS_WIDER)
     if least.layers != wanted.layers and allowed is not None:
         source, places = _deeper(anchor, source, samples, allowed)
@@ -119,10 +111,6 @@ def _with_sizes(
         _check_function(exact, source, name)
     tell(f"{difference}; {'; '.join(changes)}")
     return source
-
-
-def _widths(sizes: Sizes) -> Sizes:
-    return replace(sizes, layers=None)
 
 
 def _difference(own: Sizes, wanted: Sizes, name: str) -> str:
@@ -138,73 +126,8 @@ def _given_up(own: Sizes, least: Sizes, kept: Sequence[int]) -> str:
     """Return in words what a model gives up."""
     removed = [str(block) for block in range(own.layers or 0) if block not in kept]
     blocks = f"{'block' if len(removed) == 1 else 'blocks'} {', '.join(removed)} (from 0)" if removed else ""
-    units = "units that matter least" if _widths(own) != _widths(least) else ""
+    units = "units that matter least" if only_widths(own) != only_widths(least) else ""
     return f"{GIVES_UP} {' and '.join(filter(None, [blocks, units]))}, and its layers are fitted to the samples"
-
-
-def _checked_blocks(
-    anchor: PreTrainedModel, source: PreTrainedModel, own: Sizes, wanted: Sizes, difference: str
-) -> Bool[Tensor, "own place"] | None:
-    """Return which blocks of a model may take each place among the anchor's; None if it has as many blocks.
-
-    Raises:
-        ConfigError: blocks cannot be left out, or put between its own.
-    """
-    if own.layers is None or wanted.layers is None or own.layers == wanted.layers:
-        return None
-    is_deeper = own.layers > wanted.layers
-    if reason := why_not_removable(source, own.layers):
-        change = "left out of it" if is_deeper else "put between its own"
-        raise ConfigError(f"{difference}, and no blocks can be {change}: {reason}; fuse models of equal depth")
-    allowed = same_kind(source.config, anchor.config, own.layers, wanted.layers)
-    if not (has_in_order(allowed, range(own.layers)) if is_deeper else has_places(allowed)):
-        raise ConfigError(
-            f"{difference}, and no places in order have blocks of the same kind (such as layer_types in config.json);"
-            " fuse models of equal depth"
-        )
-    return allowed
-
-
-def _check_widths(anchor: PreTrainedModel, source: PreTrainedModel, own: Sizes, wanted: Sizes, difference: str) -> None:
-    """Raise `ConfigError` unless a model can give up what is wider than in the anchor, and widen what is narrower."""
-    if _widths(own) == _widths(wanted):
-        return
-    try:
-        _check_heads(source.config, anchor.config, own, wanted)
-        small, least = source.config, _widths(_least(own, wanted))
-        if least != _widths(own):
-            small = resized(small, checked_sizes(source, least, "it"))
-        large = resized(small, _widths(wanted))
-        mine, theirs = (getattr(config, EMBEDDING_WIDTH, None) for config in (large, anchor.config))
-        if mine != theirs:
-            raise ConfigError(f"its {EMBEDDING_WIDTH} is {getattr(source.config, EMBEDDING_WIDTH)}, not {theirs}")
-        check_wider(source, small, large)
-    except TransfuseError as error:
-        same = [each.heads for each in (own, wanted)], [each.kv_heads for each in (own, wanted)]
-        heads_agree = all(one == other for one, other in (*same, _head_sizes(source, anchor)))
-        is_bound = own.kv_heads is not None or any(hasattr(source.config, name) for name in ROTARY)
-        advice = "fuse models whose heads agree" if is_bound and not heads_agree else "use --align flow"
-        raise ConfigError(f"{difference}, and this cannot be changed ({error}); {advice}") from error
-
-
-def _head_sizes(*models: PreTrainedModel) -> list[int]:
-    return [head_size(model.config) for model in models]
-
-
-def _check_heads(source: PreTrainedConfig, anchor: PreTrainedConfig, own: Sizes, wanted: Sizes) -> None:
-    """Raise `ConfigError` unless heads may be added to or left out of a model so that it has those of the anchor."""
-    channels, others = head_size(source), head_size(anchor)
-    is_rotary = any(hasattr(source, name) for name in ROTARY)
-    fewer_heads = own.heads is not None and wanted.heads is not None and own.heads > wanted.heads
-    if channels != others and (channels > others or fewer_heads or is_rotary or not heads_make_width(source)):
-        raise ConfigError(f"its heads have {channels} channels, and those of the anchor have {others}")
-    if own.heads and own.kv_heads and wanted.heads and wanted.kv_heads:
-        served, anchor_serves = own.heads // own.kv_heads, wanted.heads // wanted.kv_heads
-        if served != anchor_serves:
-            raise ConfigError(
-                f"a key-value head of it serves {counted(served, 'query head')}, and one of the anchor serves"
-                f" {anchor_serves}"
-            )
 
 
 def _empty(source: PreTrainedModel, anchor: PreTrainedConfig, own: Sizes, wanted: Sizes) -> PreTrainedModel:
