@@ -1,12 +1,14 @@
 """A model made wider at the same function, so that it has the widths of the anchor.
 
-A wider residual stream holds each unit several times, if its width is a multiple. Where only rotations distinguish
-streams, it may have directions that stay zero instead: the stream is then scaled, because norms divide by the root of
-the mean square. New heads, channels of heads and hidden units read and write nothing.
+A wider residual stream holds each unit several times, if its width is a multiple. Otherwise, it has directions that
+stay zero, and is scaled, because norms divide by the root of the mean square. A LayerNorm also subtracts the mean, so
+this needs a stream that can be rotated, away from the vector of ones. New heads, channels of heads and hidden units
+read and write nothing.
 """
 
 import copy
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from jaxtyping import Float
@@ -19,15 +21,16 @@ from transfuse.network.changed_spaces import changed_sizes
 from transfuse.network.families import declare
 from transfuse.network.layout import unfused
 from transfuse.network.model import declaration, empty_like, unfused_tensors, with_tensors
+from transfuse.network.operations import Parameter
 from transfuse.network.precision import as_dtype, compute_dtype
-from transfuse.network.space import Group, Product, Space
+from transfuse.network.space import Dual, Group, Product, Space
 from transfuse.network.spec import Spec
 from transfuse.network.symmetry import fold, symmetric
 from transfuse.network.width_factors import width_factors
 from transfuse.shrinking.maps import centered_basis, with_ones
 from transfuse.transport.maps import Map, Matrix
 
-ROTATED = (Group.ORTHOGONAL, Group.CENTERED)
+PADDED = (Group.ORTHOGONAL, Group.CENTERED, Group.SIGNED)  # of streams that may have directions that stay zero
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +41,10 @@ class Padding(Matrix):
         shares = self.forward * self.backward
         new = (shares.sum(0) == 0).to(values)
         return values @ (shares / (shares.sum(0) + new)).to(values) + new
+
+    def scale_back(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
+        """Also undo that a tied matrix, which reads what it writes, is scaled twice."""
+        return self.scale(values) * (self.backward.norm() / self.forward.norm()).to(values)
 
 
 def wider(model: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:
@@ -55,7 +62,8 @@ def wider(model: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:
     own, target = (symmetric(unfused(declaration(each))) for each in (model, wide))
     maps = widening_maps(own, target)
     tensors = dict(transform_all(own, fold(own, unfused_tensors(model)), maps))
-    for name, factor in (width_factors(wide, own, target) | _query_factors(own, target)).items():
+    factors = width_factors(wide, own, target) | _query_factors(own, target) | _gain_factors(own, target)
+    for name, factor in factors.items():
         tensors[name] = tensors[name] * factor
     return with_tensors(wide, tensors)
 
@@ -83,7 +91,11 @@ def widening_maps(own: Spec, target: Spec) -> dict[str, Map]:
     """
     spaces = own.all_spaces()
     normed = {space.name for norm in own.norms() for space in norm.space.spaces()}
-    return {name: _map(spaces[name], units, name in normed) for name, units in changed_sizes(own, target).items()}
+    changed = changed_sizes(own, target)
+    for norm in (norm for norm in own.norms() if isinstance(norm.space, Dual) and not norm.has_gain):
+        if any(space.name in changed for space in norm.space.spaces()):
+            raise SpecError(f"{norm.name} has no gain, which would have to make up for the tied head of a wider stream")
+    return {name: _map(spaces[name], units, name in normed) for name, units in changed.items()}
 
 
 def _query_factors(own: Spec, target: Spec) -> dict[str, float]:
@@ -96,6 +108,13 @@ def _query_factors(own: Spec, target: Spec) -> dict[str, float]:
         if isinstance(space, Space) and own.has_dual(space)
         for name in op.tensors()
     }
+
+
+def _gain_factors(own: Spec, target: Spec) -> dict[str, float]:
+    """Return by what to multiply the gains of norms over all heads, whose mean square new heads make smaller."""
+    sizes = {name: prod(axis.size for axis in axes) for name, axes in target.tensors().items()}
+    gains = [op for op in own.ops if isinstance(op, Parameter) and op.spans_heads]
+    return {op.name: (prod(axis.size for axis in op.axes) / sizes[op.name]) ** 0.5 for op in gains}
 
 
 def _map(space: Space, units: int, is_normed: bool) -> Map:
@@ -112,10 +131,10 @@ def _map(space: Space, units: int, is_normed: bool) -> Map:
     if units % space.units == 0:
         copies = torch.eye(space.units, dtype=torch.float64).repeat(1, units // space.units)
         return Matrix(copies, copies * space.units / units)
-    if space.group not in ROTATED:
+    if space.group not in PADDED:
         raise SpecError(
-            f"{space.name}: a norm with gains of its own spans its {space.units} units, so {units} would have to be a"
-            " multiple of them"
+            f"{space.name}: a LayerNorm with gains of its own spans its {space.units} units, so {units} would have to"
+            " be a multiple of them"
         )
     is_centered = space.group is Group.CENTERED
     basis = centered_basis(units) if is_centered else torch.eye(units, dtype=torch.float64)

@@ -127,9 +127,9 @@ class Builder:
         """Declare a factor per unit on the output of the linear map `writer`."""
         self.ops.append(LayerScale(name, space, writer))
 
-    def parameter(self, name: str, *axes: Axis, offset: float = 0.0) -> None:
-        """Declare any other tensor."""
-        self.ops.append(Parameter(name, axes, self.part, offset))
+    def parameter(self, name: str, *axes: Axis, offset: float = 0.0, spans_heads: bool = False) -> None:
+        """Declare any other tensor; see `Parameter`."""
+        self.ops.append(Parameter(name, axes, self.part, offset, spans_heads))
 
     def embedding(self, name: str, rows: Space, writes: Space, *, scaled: bool = False) -> None:
         """Declare a module that looks up one row of the stream per index; see `Embedding`."""

@@ -176,12 +176,14 @@ class Parameter(Operation):
 
     Attributes:
         offset: values minus stored values.
+        spans_heads: whether it is the gain of an RMSNorm over all heads together.
     """
 
     name: str
     axes: Axes
     part: str = ""
     offset: float = 0.0
+    spans_heads: bool = False
 
     def tensors(self) -> dict[str, Axes]:
         return {self.name: self.axes}

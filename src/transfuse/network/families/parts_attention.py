@@ -86,12 +86,12 @@ def normed_attention(
     group, query, half, pair, axes = _signed_heads(s, name, heads, groups, size, clipped)
     if clipped:
         assert across_heads, "only the norms of OLMoE are followed by clipping"
-        s.parameter(q_norm, query * half * pair, offset=offset)
-        s.parameter(k_norm, group * half * pair, offset=offset)
+        s.parameter(q_norm, query * half * pair, offset=offset, spans_heads=True)
+        s.parameter(k_norm, group * half * pair, offset=offset, spans_heads=True)
     elif across_heads:
         scale = s.free(f"{name}.gain", 1, Group.LINEAR, within=pair)
-        s.parameter(q_norm, query * half * pair * scale, offset=offset)
-        s.parameter(k_norm, group * half * pair * ~scale, offset=offset)
+        s.parameter(q_norm, query * half * pair * scale, offset=offset, spans_heads=True)
+        s.parameter(k_norm, group * half * pair * ~scale, offset=offset, spans_heads=True)
     else:
         shared = s.fixed(f"{name}.frequency", size // 2)
         scale = s.free(f"{name}.gain", 1, Group.LINEAR, within=shared)
