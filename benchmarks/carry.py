@@ -37,8 +37,8 @@ from transfuse.base.batch import validation_split
 from transfuse.config.literals import LearningOptions
 from transfuse.config.options import Options
 from transfuse.data.prepare import prepare
-from transfuse.merging.learned_carry import CarryDistillation
 from transfuse.merging.mean import mean
+from transfuse.merging.training.learned_carry import CarryDistillation
 from transfuse.network.model import network, with_tensors
 
 

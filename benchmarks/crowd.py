@@ -28,15 +28,15 @@ from transformers import PreTrainedModel, ViTForImageClassification, ViTImagePro
 
 from transfuse import fuse
 from transfuse.base.batch import Batch
-from transfuse.checkpoint.load import load_model
+from transfuse.checkpoint.reading.load import load_model
 from transfuse.cli.demo.digits import KNOWN_SHARE, RECIPE, digits, processor
 from transfuse.config.literals import LearningOptions
-from transfuse.data.images import image_preparer
+from transfuse.data.image.images import image_preparer
 from transfuse.data.load import load_samples
 from transfuse.evaluation.evaluate import evaluate
 from transfuse.fusion.match import match
 from transfuse.fusion.sample_weighting import sample_weighting
-from transfuse.merging.learned_weights import WeightDistillation
+from transfuse.merging.training.learned_weights import WeightDistillation
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from transfuse.distillation.history import History
 from transfuse.distillation.validation import BatchSplit, split_with_answers
 from transfuse.fusion.matched import Matched
 from transfuse.fusion.sample_weighting import sample_weighting
-from transfuse.merging.learned_weights import WeightDistillation
+from transfuse.merging.training.learned_weights import WeightDistillation
 from transfuse.network.model import with_tensors
 
 SHARED = DATA.parent

@@ -16,7 +16,7 @@ from common import record
 from landscape import transfuse
 from subjects import SUBJECTS
 
-from transfuse.checkpoint.load import load_model
+from transfuse.checkpoint.reading.load import load_model
 
 KINDS = {
     "cifar10": "ViT, CIFAR-10", "fashion-mnist": "ViT, Fashion-MNIST", "sst2": "BERT, SST-2",

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from subjects import SUBJECTS, Judge, Subject
 
-import transfuse.merging.least_squares as fitting
+import transfuse.merging.fitting.least_squares as fitting
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.fusion.align import align

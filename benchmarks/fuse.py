@@ -35,12 +35,12 @@ from fuse_plot import exponents, show
 from transformers import AutoConfig, ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
 from transfuse import fuse
-from transfuse.checkpoint.load import load_empty, load_model
+from transfuse.checkpoint.reading.load import load_empty, load_model
 from transfuse.config.options import Options
+from transfuse.data.files.splits import CALIBRATION
 from transfuse.data.load import load_samples
 from transfuse.data.processors import model_preparer
-from transfuse.data.splits import CALIBRATION
-from transfuse.fusion.plan import Estimate
+from transfuse.fusion.planning.plan import Estimate
 
 METHODS: dict[str, dict[str, Any]] = {
     "average": {"align": "none"},

@@ -16,8 +16,8 @@ from common import record
 from default import PAIRS, data, measurer, moved_parents, processor_of
 
 from transfuse import fuse, match
-from transfuse.data.generation import GENERATED
 from transfuse.data.load import load_samples
+from transfuse.data.text.generation import GENERATED
 
 
 def main() -> None:

@@ -39,14 +39,14 @@ from transfuse import Fusion, Matched, evaluate, fuse, load_samples, match, merg
 from transfuse.alignment.interface import aligned_weights
 from transfuse.base.batch import Batch
 from transfuse.base.libraries import quiet
-from transfuse.checkpoint.load import load_model
+from transfuse.checkpoint.reading.load import load_model
 from transfuse.config.options import Options
 from transfuse.data.tasks import task
 from transfuse.distillation.validation import split_with_answers
 from transfuse.evaluation.evaluate import ensemble
 from transfuse.evaluation.samples import labeled_batches
 from transfuse.fusion import calibration
-from transfuse.merging.learned_weights import WeightDistillation
+from transfuse.merging.training.learned_weights import WeightDistillation
 from transfuse.network.outputs import predict
 
 Row = dict[str, Any]

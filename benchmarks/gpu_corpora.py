@@ -36,7 +36,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from transfuse.data.texts import mask_tokens
+from transfuse.data.text.texts import mask_tokens
 
 MASK = "<|mask|>"
 INSTALLED = {Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")}

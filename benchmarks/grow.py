@@ -28,7 +28,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch
-from transfuse.checkpoint.load import load_model
+from transfuse.checkpoint.reading.load import load_model
 from transfuse.cli.demo.digits import digits, halves, parent, processor
 from transfuse.config.make import make
 from transfuse.config.settings import Settings
@@ -42,7 +42,7 @@ from transfuse.fusion.grow import GrowthPlan, growth, growth_plan
 from transfuse.fusion.match import match
 from transfuse.fusion.matched import Matched
 from transfuse.fusion.sample_weighting import sample_weighting
-from transfuse.merging.learned_weights import WeightDistillation
+from transfuse.merging.training.learned_weights import WeightDistillation
 
 NOISE = 0.01  # of a copied unit, relative to its weights
 Tests = dict[str, list[list[Batch]]]  # by kind of samples, the batches of every draw of hidden letters

@@ -33,8 +33,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transfuse.alignment.exact.groups import random_alignment
 from transfuse.alignment.transform import transform_all
 from transfuse.base.lazy import Lazy
-from transfuse.checkpoint.safetensors_writer import write_shards
-from transfuse.fusion.compatible import stored_network
+from transfuse.checkpoint.writing.safetensors_writer import write_shards
+from transfuse.fusion.models.compatible import stored_network
 from transfuse.network.layout import join_fused, unfused
 from transfuse.network.model import declaration
 from transfuse.network.symmetry import fold, symmetric

@@ -28,7 +28,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 import transfuse
 from transfuse.alignment.exact.groups import random_alignment
 from transfuse.alignment.transform import transform_all
-from transfuse.checkpoint.files import weight_files
+from transfuse.checkpoint.reading.files import weight_files
 from transfuse.network.model import network, with_tensors
 from transfuse.network.symmetry import fold, symmetric
 

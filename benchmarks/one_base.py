@@ -23,7 +23,7 @@ from torch.nn.functional import nll_loss
 from transformers import PreTrainedModel, ViTForImageClassification
 
 from transfuse import fuse, load_samples
-from transfuse.fusion.shared_base import base_correlation
+from transfuse.fusion.models.shared_base import base_correlation
 from transfuse.network.model import network
 
 NAME = "one-base-cifar10"

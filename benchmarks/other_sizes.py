@@ -35,15 +35,15 @@ from transformers import PreTrainedModel
 
 from transfuse import fuse
 from transfuse.base.batch import Batch
-from transfuse.checkpoint.load import load_model
+from transfuse.checkpoint.reading.load import load_model
 from transfuse.config.literals import LearningOptions
-from transfuse.data.images import image_preparer
+from transfuse.data.image.images import image_preparer
 from transfuse.data.load import load_samples
 from transfuse.data.samples import Samples
 from transfuse.evaluation.evaluate import evaluate
 from transfuse.fusion.match import match
 from transfuse.fusion.sample_weighting import sample_weighting
-from transfuse.merging.learned_weights import WeightDistillation
+from transfuse.merging.training.learned_weights import WeightDistillation
 
 SUBJECT = SUBJECTS["digits"]
 LARGE = {"hidden_size": 96, "num_hidden_layers": 3, "intermediate_size": 192, "num_attention_heads": 6}

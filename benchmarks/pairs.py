@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import ViTForImageClassification, ViTImageProcessorPil
 
 from transfuse.alignment.interface import Alignment
-from transfuse.data.images import image_preparer
+from transfuse.data.image.images import image_preparer
 from transfuse.data.load import load_samples
 from transfuse.evaluation.evaluate import Metrics, evaluate
 from transfuse.merging.mean import mean

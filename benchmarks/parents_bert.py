@@ -15,7 +15,7 @@ from training import Recipe, autocast, train
 from transformers import BertConfig, BertForMaskedLM
 
 from transfuse.base.batch import IGNORED_LABEL
-from transfuse.data.texts import mask_tokens
+from transfuse.data.text.texts import mask_tokens
 
 
 def masked_loss(model: BertForMaskedLM, ids: Tensor, mask: Tensor, labels: Tensor) -> Tensor:

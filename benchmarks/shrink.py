@@ -38,7 +38,7 @@ from transformers import PreTrainedModel
 import transfuse
 from transfuse.base.progress import Progress, silent
 from transfuse.base.timing import Stopwatch
-from transfuse.checkpoint.load import load_model
+from transfuse.checkpoint.reading.load import load_model
 from transfuse.config.make import make
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.data.processors import model_processor

@@ -26,7 +26,7 @@ from transfuse.config.literals import LearningOptions
 from transfuse.data.load import load_samples
 from transfuse.data.samples import Samples
 from transfuse.fusion.sample_weighting import sample_weighting
-from transfuse.merging.learned_weights import WeightDistillation
+from transfuse.merging.training.learned_weights import WeightDistillation
 
 FITTED, NOISE = "fitted layers", "parent 1 with noise"
 

@@ -15,7 +15,7 @@ from texts import passages
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.checkpoint.load import load_model
+from transfuse.checkpoint.reading.load import load_model
 from transfuse.data.load import load_samples
 from transfuse.data.samples import Samples
 from transfuse.data.tasks import task

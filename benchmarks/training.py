@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from transfuse.cli.demo import training
 from transfuse.config.finetune_options import Precision
-from transfuse.data.augment import random_flip, random_shift
+from transfuse.data.image.augment import random_flip, random_shift
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from texts import BOOKS, passages
 from views import both, viewed
 
 from transfuse.base.batch import Batch
-from transfuse.checkpoint.load import load_model
+from transfuse.checkpoint.reading.load import load_model
 from transfuse.data.load import load_samples
 from transfuse.data.processors import model_processor
 from transfuse.data.tasks import task

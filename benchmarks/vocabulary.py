@@ -23,7 +23,7 @@ from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadMode
 from transfuse.base.batch import IGNORED_LABEL, Batch
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
-from transfuse.merging.learned_weights import WeightDistillation
+from transfuse.merging.training.learned_weights import WeightDistillation
 
 TEXTS, HELD_OUT, TOKENS, WIDTH, BLOCKS, HEADS = 25, 5, 256, 256, 2, 4
 MASKED_SHARE = 0.15

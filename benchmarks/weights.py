@@ -31,7 +31,7 @@ from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
 from transfuse.distillation.validation import split_with_answers
 from transfuse.fusion.align import align
 from transfuse.fusion.calibration import calibrate
-from transfuse.merging.learned_weights import WeightDistillation
+from transfuse.merging.training.learned_weights import WeightDistillation
 from transfuse.network.model import network, with_tensors
 
 

@@ -16,7 +16,7 @@ from transformers import BertTokenizerFast, PreTrainedModel, PreTrainedTokenizer
 
 import transfuse
 from transfuse.base.progress import quiet_libraries
-from transfuse.checkpoint.load import load_model
+from transfuse.checkpoint.reading.load import load_model
 from transfuse.cli.demo.digits import NAMES, digits, processor
 from transfuse.data.load import load_samples
 from transfuse.data.processors import model_preparer

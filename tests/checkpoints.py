@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel, ViTForImageClassification
 
-from transfuse.checkpoint.load import load_model
+from transfuse.checkpoint.reading.load import load_model
 from transfuse.errors import CheckpointError
 
 QUERY = "vit.encoder.layer.0.attention.attention.query.weight"  # the name in the file

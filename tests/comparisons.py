@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from transfuse.checkpoint.files import weight_files
+from transfuse.checkpoint.reading.files import weight_files
 
 
 class Result(Protocol):

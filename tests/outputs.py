@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from transfuse.checkpoint.output import atomic_directory, check_target
+from transfuse.checkpoint.writing.output import atomic_directory, check_target
 from transfuse.errors import OutputError
 
 

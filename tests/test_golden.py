@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from transfuse.alignment.flow.sample_filter import low_loss_samples
 from transfuse.alignment.interface import AlignContext
-from transfuse.checkpoint.load import load_model
+from transfuse.checkpoint.reading.load import load_model
 from transfuse.config.flow_options import FlowOptions
 from transfuse.merging.mean import mean
 from transfuse.network.model import network

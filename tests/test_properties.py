@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import transfuse
 from transfuse.alignment.exact.groups import random_alignment
 from transfuse.alignment.transform import transform_all
-from transfuse.checkpoint.load import load_model
+from transfuse.checkpoint.reading.load import load_model
 from transfuse.network.layout import split_fused, unfused
 from transfuse.network.model import with_tensors
 from transfuse.network.symmetry import fold, symmetric

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import transfuse
-from transfuse.checkpoint.load import load_model
+from transfuse.checkpoint.reading.load import load_model
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.verification.self_fusion import recover

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # editors and type checkers read these; at run time __getattr
     from transfuse.evaluation.models import evaluate_models as evaluate
     from transfuse.finetuning.finetune import finetune
     from transfuse.finetuning.result import Finetuned
-    from transfuse.fusion.carry import carry
+    from transfuse.fusion.carrying.carry import carry
     from transfuse.fusion.fuse import fuse, merge
     from transfuse.fusion.match import match
     from transfuse.fusion.matched import Matched
@@ -65,7 +65,7 @@ PUBLIC = {  # every public name, and the module and name where it is defined
     "SpecError": "errors:SpecError",
     "TransfuseError": "errors:TransfuseError",
     "alignment_method": "alignment.methods:alignment_method",
-    "carry": "fusion.carry:carry",
+    "carry": "fusion.carrying.carry:carry",
     "check_declaration": "verification.declaration:check_declaration",
     "evaluate": "evaluation.models:evaluate_models",
     "finetune": "finetuning.finetune:finetune",

@@ -7,7 +7,7 @@ from cases import CASES
 from transfuse.activations.execution_order import execution_steps, prefix_lengths, steps_within_budget
 from transfuse.activations.prefix_cache import PrefixCache
 from transfuse.base.batch import cast
-from transfuse.merging.layer_groups import stages
+from transfuse.merging.fitting.layer_groups import stages
 from transfuse.network.model import declaration
 from transfuse.network.outputs import model_output
 

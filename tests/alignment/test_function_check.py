@@ -25,7 +25,7 @@ blind = pytest.mark.parametrize("name", BLIND)
 @pytest.fixture(autouse=True)
 def unseen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody compares configurations."""
-    monkeypatch.setattr("transfuse.fusion.compatible.check_same_function", lambda *_: None)
+    monkeypatch.setattr("transfuse.fusion.models.compatible.check_same_function", lambda *_: None)
 
 
 def pair(case: Case, changes: dict[str, Any]) -> list[Any]:

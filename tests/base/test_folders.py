@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from transfuse.base.folders import check_creatable, make_folder
-from transfuse.checkpoint.output import atomic_directory, check_target
+from transfuse.checkpoint.writing.output import atomic_directory, check_target
 from transfuse.errors import OutputError
 
 

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 import transfuse
-from transfuse.checkpoint.load import load_model
+from transfuse.checkpoint.reading.load import load_model
 from transfuse.errors import ConfigError, first_line
 
 peft: Any = pytest.importorskip("peft", reason="peft is not installed; pip install peft")

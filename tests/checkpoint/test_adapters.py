@@ -26,9 +26,9 @@ from transformers import (
 )
 
 import transfuse
-from transfuse.checkpoint.companions import companion_files
-from transfuse.checkpoint.load import load_empty, load_model, local_directory
-from transfuse.checkpoint.origin import origin
+from transfuse.checkpoint.reading.load import load_empty, load_model, local_directory
+from transfuse.checkpoint.record.origin import origin
+from transfuse.checkpoint.writing.companions import companion_files
 from transfuse.errors import CheckpointError, OutputError
 
 peft: Any = pytest.importorskip("peft", reason="peft is not installed; pip install peft")
@@ -147,7 +147,7 @@ def test_the_license_is_that_of_the_adapter_or_of_its_base(
     base, adapter, merged = pair
     with_card(base, "license: other\nlicense_name: llama3\ndatasets: a/b")
     with_card(adapter, "library_name: peft\nlanguage: en")
-    monkeypatch.setattr("transfuse.checkpoint.load.snapshot_download", lambda name, **options: adapter)
+    monkeypatch.setattr("transfuse.checkpoint.reading.load.snapshot_download", lambda name, **options: adapter)
     for source in (adapter, "me/adapter"):  # also on the Hub
         due = {"license": "other", "license_name": "llama3", "library_name": "peft", "language": ["en"]}
         assert origin(source, merged).card == due

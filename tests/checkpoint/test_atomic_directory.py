@@ -8,7 +8,7 @@ import torch
 from outputs import tree
 from safetensors.torch import save_file
 
-from transfuse.checkpoint.output import atomic_directory
+from transfuse.checkpoint.writing.output import atomic_directory
 
 
 def test_a_new_directory_appears_whole(tmp_path: Path) -> None:

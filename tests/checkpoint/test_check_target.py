@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from outputs import refuses, tree
 
-from transfuse.checkpoint.output import atomic_directory, check_outside, check_target
+from transfuse.checkpoint.writing.output import atomic_directory, check_outside, check_target
 from transfuse.errors import ConfigError, OutputError
 
 

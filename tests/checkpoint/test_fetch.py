@@ -8,8 +8,8 @@ from checkpoints import as_pickle, refuses, same_weights
 from hub_answers import refused
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-from transfuse.checkpoint.load import load_model, local_directory
-from transfuse.checkpoint.push import LOGIN
+from transfuse.checkpoint.reading.load import load_model, local_directory
+from transfuse.checkpoint.writing.push import LOGIN
 
 
 @pytest.mark.parametrize("name", ["/no/such/place", "../nowhere", "owner/no-such-model", "nowhere", "a b"])
@@ -37,7 +37,7 @@ def test_pickles_are_fetched_only_where_they_are_needed(vit: Path, monkeypatch: 
         asked.append(any("pytorch_model" in pattern for pattern in allow_patterns))
         return str(vit)
 
-    monkeypatch.setattr("transfuse.checkpoint.load.snapshot_download", fetch)
+    monkeypatch.setattr("transfuse.checkpoint.reading.load.snapshot_download", fetch)
     assert local_directory("owner/name", "allow") == vit
     assert asked == [False]
     as_pickle(vit)
@@ -66,5 +66,5 @@ def test_a_hub_that_refuses(how: str, wrapped: bool, monkeypatch: pytest.MonkeyP
             raise LocalEntryNotFoundError("no local copy") from error
         raise error
 
-    monkeypatch.setattr("transfuse.checkpoint.load.snapshot_download", fetch)
+    monkeypatch.setattr("transfuse.checkpoint.reading.load.snapshot_download", fetch)
     refuses("owner/name", "owner/name: ", *words)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from transfuse.checkpoint.front_matter import front_matter, with_fields
+from transfuse.checkpoint.cards.front_matter import front_matter, with_fields
 
 CARD = """\
 ---

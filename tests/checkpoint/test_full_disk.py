@@ -13,7 +13,7 @@ import torch
 from outputs import refuses, tree
 from safetensors.torch import save_file
 
-from transfuse.checkpoint.output import atomic_directory, check_target, write_json
+from transfuse.checkpoint.writing.output import atomic_directory, check_target, write_json
 from transfuse.errors import OutputError
 
 
@@ -69,7 +69,7 @@ def test_a_limit_on_file_sizes_counts_as_a_full_disk(tmp_path: Path) -> None:
         from pathlib import Path
         from safetensors.torch import save_file
         from transfuse.errors import OutputError
-        from transfuse.checkpoint.output import atomic_directory
+        from transfuse.checkpoint.writing.output import atomic_directory
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         def safetensors(path): save_file({{"x": torch.zeros(50_000)}}, path / "model.safetensors")

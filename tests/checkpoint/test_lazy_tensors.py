@@ -8,8 +8,8 @@ import torch
 from checkpoints import as_pickle, as_shards, edit_weights, refuses
 from safetensors.torch import load_file, save_file
 
-from transfuse.checkpoint.lazy_tensors import tensor_locations
-from transfuse.checkpoint.load import load_empty, load_model
+from transfuse.checkpoint.reading.lazy_tensors import tensor_locations
+from transfuse.checkpoint.reading.load import load_empty, load_model
 from transfuse.errors import CheckpointError
 
 QUERY = "vit.encoder.layer.0.attention.attention.query.weight"

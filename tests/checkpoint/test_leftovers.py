@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from transfuse.checkpoint.copied_files import model_files
-from transfuse.checkpoint.leftovers import drop_code_references, file_record
-from transfuse.checkpoint.save import save_checkpoint
+from transfuse.checkpoint.writing.copied_files import model_files
+from transfuse.checkpoint.writing.leftovers import drop_code_references, file_record
+from transfuse.checkpoint.writing.save import save_checkpoint
 
 NOTHING = {
     "copied": [], "sentence_transformers": [], "left_out": [], "left_out_count": 0, "auto_map_dropped": [],

@@ -9,8 +9,8 @@ import torch
 from cases import CASES, HEADS, Case
 from transformers import AutoConfig, BartForSequenceClassification, PreTrainedModel
 
-from transfuse.checkpoint.legacy_config import add_legacy_keys, with_legacy_keys
-from transfuse.checkpoint.load import load_model
+from transfuse.checkpoint.reading.load import load_model
+from transfuse.checkpoint.writing.legacy_config import add_legacy_keys, with_legacy_keys
 from transfuse.network.compatible import check_same_function
 from transfuse.network.inputs import example_inputs
 from transfuse.network.outputs import model_output

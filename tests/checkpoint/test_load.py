@@ -25,8 +25,8 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from transfuse.checkpoint.files import copy_companions, file_hashes, weight_files
-from transfuse.checkpoint.load import load_empty, load_model, local_directory
+from transfuse.checkpoint.reading.files import copy_companions, file_hashes, weight_files
+from transfuse.checkpoint.reading.load import load_empty, load_model, local_directory
 from transfuse.errors import CheckpointError
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from transfuse.checkpoint import low_rank
-from transfuse.checkpoint.low_rank import LowRank, low_rank_difference
+from transfuse.checkpoint.adapters import low_rank
+from transfuse.checkpoint.adapters.low_rank import LowRank, low_rank_difference
 
 
 def matrices(rows: int = 9, columns: int = 7) -> tuple[Tensor, Tensor]:

@@ -8,10 +8,10 @@ from cases import CASES, Case
 from checkpoints import edit_weights
 
 from transfuse.base.batch import cast
-from transfuse.checkpoint.lazy_tensors import tensor_locations
-from transfuse.checkpoint.load import load_empty, load_model
-from transfuse.checkpoint.mapped_model import map_model
-from transfuse.checkpoint.spill import TensorSpill
+from transfuse.checkpoint.reading.lazy_tensors import tensor_locations
+from transfuse.checkpoint.reading.load import load_empty, load_model
+from transfuse.checkpoint.reading.mapped_model import map_model
+from transfuse.checkpoint.reading.spill import TensorSpill
 from transfuse.errors import CheckpointError
 from transfuse.network.model import network
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from checkpoints import edit_config, refuses
 
-from transfuse.checkpoint.load import load_empty, load_model
+from transfuse.checkpoint.reading.load import load_empty, load_model
 
 
 def test_the_folder_of_a_training_run_names_its_newest_checkpoint(saved: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from transfuse.checkpoint.owned import (
+from transfuse.checkpoint.writing.owned import (
     GENERATOR_TAG,
     first_foreign_entry,
     is_own_file,

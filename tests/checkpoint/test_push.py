@@ -10,7 +10,7 @@ from hub_answers import refused
 from huggingface_hub.errors import LocalTokenNotFoundError, OfflineModeIsEnabled
 
 import transfuse
-from transfuse.checkpoint import push
+from transfuse.checkpoint.writing import push
 from transfuse.errors import ConfigError, OutputError
 
 

@@ -7,8 +7,8 @@ import pytest
 from outputs import tree
 
 from transfuse.base.lock import folder_lock
-from transfuse.checkpoint.locked_output import remove_stale_folders
-from transfuse.checkpoint.output import atomic_directory
+from transfuse.checkpoint.writing.locked_output import remove_stale_folders
+from transfuse.checkpoint.writing.output import atomic_directory
 from transfuse.errors import OutputError
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from transfuse.checkpoint.safetensors_writer import write_shards
+from transfuse.checkpoint.writing.safetensors_writer import write_shards
 from transfuse.errors import SpecError
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from transfuse.checkpoint.files import copy_files
-from transfuse.checkpoint.sentences import check_sentence_modules, pooling_modes, read_modules, sentence_files
+from transfuse.checkpoint.reading.files import copy_files
+from transfuse.checkpoint.reading.sentences import check_sentence_modules, pooling_modes, read_modules, sentence_files
 from transfuse.errors import CheckpointError
 
 OLD = {"word_embedding_dimension": 24, "pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}

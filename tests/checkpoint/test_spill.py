@@ -10,7 +10,7 @@ from cases import LLAMA
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from transfuse.base.lazy import Lazy
-from transfuse.checkpoint.spill import TensorSpill
+from transfuse.checkpoint.reading.spill import TensorSpill
 from transfuse.errors import OutputError
 
 LIMITED = """
@@ -18,9 +18,9 @@ import resource, sys
 from pathlib import Path
 import psutil
 import torch
-from transfuse.checkpoint.load import load_empty
-from transfuse.checkpoint.mapped_model import map_model
-from transfuse.checkpoint.spill import TensorSpill
+from transfuse.checkpoint.reading.load import load_empty
+from transfuse.checkpoint.reading.mapped_model import map_model
+from transfuse.checkpoint.reading.spill import TensorSpill
 
 folder = Path(sys.argv[1])
 load_empty(folder)

@@ -7,7 +7,7 @@ import torch
 from cases import CASES
 from transformers.core_model_loading import revert_weight_conversion
 
-from transfuse.checkpoint.tensor_names import tensor_names
+from transfuse.checkpoint.writing.tensor_names import tensor_names
 from transfuse.network.layout import join_fused, split_fused
 from transfuse.network.model import declaration
 

@@ -10,8 +10,8 @@ from languages import qwen3_moe, saved
 from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM
 
-from transfuse.checkpoint.finite import check_finite
-from transfuse.checkpoint.load import load_model
+from transfuse.checkpoint.reading.finite import check_finite
+from transfuse.checkpoint.reading.load import load_model
 from transfuse.errors import CheckpointError
 
 

@@ -20,8 +20,8 @@ from transformers import (
 )  # fmt: skip
 
 from transfuse import fuse
-from transfuse.checkpoint.load import load_empty, load_model
-from transfuse.checkpoint.ties import is_tied
+from transfuse.checkpoint.reading.load import load_empty, load_model
+from transfuse.checkpoint.reading.ties import is_tied
 from transfuse.errors import ConfigError
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24, "vocab_size": 30}

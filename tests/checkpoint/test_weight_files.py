@@ -12,7 +12,7 @@ import torch
 from checkpoints import QUERY, as_pickle, as_shards, edit_weights, refuses, same_weights, write_index
 from safetensors.torch import load_file
 
-from transfuse.checkpoint.load import load_model
+from transfuse.checkpoint.reading.load import load_model
 from transfuse.errors import CheckpointError
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from outputs import tree
 
-from transfuse.checkpoint.output import write_json
+from transfuse.checkpoint.writing.output import write_json
 from transfuse.errors import OutputError
 
 

@@ -15,7 +15,7 @@ from transformers import ViTConfig, ViTModel
 
 from transfuse.alignment.exact.groups import random_alignment
 from transfuse.alignment.transform import transform_all
-from transfuse.checkpoint.load import load_model
+from transfuse.checkpoint.reading.load import load_model
 from transfuse.fusion.fuse import fuse
 from transfuse.network.model import network
 from transfuse.network.symmetry import symmetric

@@ -31,7 +31,7 @@ def test_a_model_with_itself_is_the_model(align: str, world: World, run: Run) ->
 
 @torch.no_grad()
 def said(folder: Path, pixels: Tensor) -> Tensor:
-    from transfuse.checkpoint.load import load_model
+    from transfuse.checkpoint.reading.load import load_model
 
     return load_model(folder)(pixel_values=pixels).logits
 

@@ -11,7 +11,7 @@ from transformers import ViTForImageClassification
 
 from transfuse.config import options
 from transfuse.distillation import loop, validation
-from transfuse.merging import race
+from transfuse.merging.training import race
 
 
 def record(folder: Path) -> dict[str, object]:

@@ -10,7 +10,7 @@ from cli_inputs import Run, World, one_line
 from safetensors.torch import load_file
 
 from transfuse.base.lock import file_lock, output_lock, output_lock_path
-from transfuse.checkpoint.owned import MARKER
+from transfuse.checkpoint.writing.owned import MARKER
 from transfuse.cli import main
 
 

@@ -11,9 +11,9 @@ import torch
 from cli_inputs import Run, World, by_path, one_line
 from safetensors.torch import load_file
 
-from transfuse.checkpoint.files import file_hashes
-from transfuse.checkpoint.load import load_model
-from transfuse.checkpoint.provenance import provenance
+from transfuse.checkpoint.reading.files import file_hashes
+from transfuse.checkpoint.reading.load import load_model
+from transfuse.checkpoint.record.provenance import provenance
 from transfuse.evaluation.landscape import Plane, plane
 
 

@@ -10,7 +10,7 @@ from cli_inputs import Run, World, one_line
 from transformers import ViTForImageClassification
 
 import transfuse
-from transfuse.checkpoint.owned import DEMO_MARKER
+from transfuse.checkpoint.writing.owned import DEMO_MARKER
 from transfuse.cli.targets import check_demo
 from transfuse.errors import OutputError
 

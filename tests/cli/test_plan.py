@@ -12,7 +12,7 @@ from kinds import bert
 from transformers import BertForMaskedLM, BertForSequenceClassification, ViTConfig, ViTForImageClassification
 
 from transfuse.base.sizes import format_bytes, parse_bytes
-from transfuse.checkpoint import load
+from transfuse.checkpoint.reading import load
 
 
 def told(world: World, run: Run, *more: object) -> dict[str, object]:

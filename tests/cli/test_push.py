@@ -5,7 +5,7 @@ import json
 import pytest
 from cli_inputs import Run, World, one_line
 
-from transfuse.checkpoint import push
+from transfuse.checkpoint.writing import push
 
 
 @pytest.fixture

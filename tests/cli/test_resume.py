@@ -14,7 +14,7 @@ from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
 import transfuse
 from transfuse.activations import hooks
-from transfuse.fusion.plan import STARTUP_BYTES
+from transfuse.fusion.planning.plan import STARTUP_BYTES
 
 ROOM = f"{STARTUP_BYTES // 2**20 + 1}MiB"  # too little to load the models
 WAYS = {

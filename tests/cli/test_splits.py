@@ -8,7 +8,7 @@ from kinds import NAMES, SENTENCES, bert, classes, jsonl, text
 from transformers import BertForSequenceClassification
 
 import transfuse
-from transfuse.checkpoint.load import load_model
+from transfuse.checkpoint.reading.load import load_model
 
 
 def written(folder: Path) -> Path:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from damage.kinds import Make
 from damage.subjects import Subjects
-from transfuse.checkpoint.load import load_model
+from transfuse.checkpoint.reading.load import load_model
 from transfuse.cli import main
 from transfuse.cli.output import MAX_ERROR_LENGTH
 

@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, ByT5Tokenizer
 from transfuse import evaluate, fuse
 from transfuse.base.batch import IGNORED_LABEL
 from transfuse.config.data_options import DataOptions
-from transfuse.data.blocks import in_blocks
 from transfuse.data.load import load_samples
-from transfuse.data.texts import causal_preparer
+from transfuse.data.text.blocks import in_blocks
+from transfuse.data.text.texts import causal_preparer
 from transfuse.errors import ConfigError
 
 LONG = "number 3 follows number 4 and number 1 follows number 2, and so on " * 3

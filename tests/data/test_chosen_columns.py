@@ -7,9 +7,9 @@ from languages import TEXTS
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.data.columns import is_number
+from transfuse.data.files.splits import CALIBRATION
 from transfuse.data.load import load_samples, open_samples
 from transfuse.data.parts import label_part
-from transfuse.data.splits import CALIBRATION
 from transfuse.errors import DataError, NoLabelsError
 
 ROWS = [{"title": f"title {row}", "body": text, "kind": row % 3, "other": 0} for row, text in enumerate(TEXTS)]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas
 import pytest
 
-from transfuse.data.align_classes import align_classes
+from transfuse.data.labels.align_classes import align_classes
 from transfuse.data.load import load_samples
 from transfuse.data.samples import Samples
 from transfuse.errors import DataError

@@ -10,7 +10,7 @@ from datasets import ClassLabel, Dataset, Features, Image
 from pictures import NAMES, encoded, one_line, picture, pictures, values, write_image
 
 from transfuse.base.batch import IGNORED_LABEL
-from transfuse.data.align_classes import align_classes
+from transfuse.data.labels.align_classes import align_classes
 from transfuse.data.load import load_samples
 from transfuse.errors import DataError, NoLabelsError
 

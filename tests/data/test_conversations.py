@@ -9,10 +9,10 @@ from datasets import Dataset
 from languages import gpt2, saved
 from transformers import AutoTokenizer, GPT2Config
 
-from transfuse.data.conversations import as_text, conversation_column
 from transfuse.data.load import load_samples
 from transfuse.data.samples import Samples
-from transfuse.data.texts import causal_preparer, text_preparer
+from transfuse.data.text.conversations import as_text, conversation_column
+from transfuse.data.text.texts import causal_preparer, text_preparer
 from transfuse.errors import ConfigError, DataError
 
 TEMPLATE = "{% for message in messages %}<{{ message['role'] }}>{{ message['content'] }}{% endfor %}"

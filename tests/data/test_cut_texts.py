@@ -27,8 +27,8 @@ from transformers import (
 
 from transfuse import evaluate
 from transfuse.config.data_options import DataOptions
-from transfuse.data.blocks import in_blocks
 from transfuse.data.load import load_samples
+from transfuse.data.text.blocks import in_blocks
 from transfuse.errors import ConfigError
 
 SHORT, LONG = "anna sees apples", "anna sees apples " * 9  # 24 tokens with the two at the ends fit

@@ -8,8 +8,8 @@ from languages import gpt2, llama, saved
 from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertForMaskedLM
 
 from transfuse.base.progress import silent
-from transfuse.data.generation import AT_ONCE, GENERATED, generated_samples
 from transfuse.data.sample_budget import SampleBudget
+from transfuse.data.text.generation import AT_ONCE, GENERATED, generated_samples
 from transfuse.errors import ConfigError, DataError
 
 

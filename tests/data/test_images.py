@@ -15,7 +15,7 @@ from datasets import Dataset, Features, Image
 from pictures import one_line, picture, processor_of, write_image
 from transformers import ViTConfig, ViTMAEConfig
 
-from transfuse.data.images import image_preparer, load_processor, with_equal_masks
+from transfuse.data.image.images import image_preparer, load_processor, with_equal_masks
 from transfuse.data.load import load_samples
 from transfuse.errors import CheckpointError, DataError
 

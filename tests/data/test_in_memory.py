@@ -13,7 +13,7 @@ from datasets import Array2D, ClassLabel, Dataset, Features, Image, IterableData
 from pictures import one_line, picture, pictures, values, write_image
 from torch.utils.data import DataLoader, Subset, SubsetRandomSampler, TensorDataset
 
-from transfuse.data import in_memory
+from transfuse.data.files import in_memory
 from transfuse.data.load import load_samples
 from transfuse.data.samples import Samples
 from transfuse.errors import DataError

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from transfuse.data.load import load_samples
-from transfuse.data.questions import with_answers, with_questions
+from transfuse.data.text.questions import with_answers, with_questions
 from transfuse.errors import DataError
 
 ROWS = [{"text": "one text", "label": 1}, {"text": "two texts"}]

@@ -9,7 +9,7 @@ from datasets import Dataset
 from pictures import encoded, pictures, processor_of, values
 from transformers import ViTConfig, ViTForImageClassification
 
-from transfuse.data.images import image_preparer
+from transfuse.data.image.images import image_preparer
 from transfuse.data.load import load_samples
 from transfuse.errors import DataError
 

@@ -6,8 +6,8 @@ from languages import gpt2, saved
 from transformers import AutoTokenizer, GPT2Config
 
 from transfuse.data.load import load_samples
-from transfuse.data.text_pairs import PAIR_NAMES
-from transfuse.data.texts import causal_preparer, text_preparer
+from transfuse.data.text.text_pairs import PAIR_NAMES
+from transfuse.data.text.texts import causal_preparer, text_preparer
 from transfuse.errors import DataError
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas
 import pytest
 
+from transfuse.data.files.text_tables import is_quoted
 from transfuse.data.load import load_samples
-from transfuse.data.text_tables import is_quoted
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import BertConfig, BertTokenizerFast, PreTrainedTokenizerFast, SiglipTextConfig, SiglipTextModel
 
 from transfuse.base.batch import IGNORED_LABEL
-from transfuse.data.questions import question_preparer
 from transfuse.data.tasks import task
-from transfuse.data.texts import causal_preparer, load_tokenizer, masked_preparer, text_preparer
+from transfuse.data.text.questions import question_preparer
+from transfuse.data.text.texts import causal_preparer, load_tokenizer, masked_preparer, text_preparer
 from transfuse.errors import CheckpointError, SpecError
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{index}" for index in range(40))]

@@ -7,7 +7,7 @@ from cases import CASES
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.image_variants import ImageVariants
 from transfuse.distillation.teacher_weighting import TeacherOutputs, uniform
-from transfuse.merging.learned_weights import WeightDistillation
+from transfuse.merging.training.learned_weights import WeightDistillation
 
 
 def test_a_variant_is_a_mixture_of_shifted_images():

@@ -9,7 +9,7 @@ from transfuse.base.batch import cast
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation import recompute
 from transfuse.distillation.teacher_weighting import uniform
-from transfuse.merging.learned_weights import WeightDistillation
+from transfuse.merging.training.learned_weights import WeightDistillation
 from transfuse.network import precision
 
 REPEATED = ("Albert",)  # blocks that run several times are not computed again

@@ -17,7 +17,7 @@ from transfuse.distillation import sliced_loss
 from transfuse.distillation.sliced_loss import mean_loss, total_loss
 from transfuse.distillation.targets import BatchTargets, EnsembleTargets, GivenTargets, Targets
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, ensemble_predictions
-from transfuse.merging.learned_weights import WeightDistillation
+from transfuse.merging.training.learned_weights import WeightDistillation
 from transfuse.network.outputs import answer_states, logits, predict
 
 NAMES = (

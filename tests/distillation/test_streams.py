@@ -8,7 +8,7 @@ from transfuse.base.batch import row_positions, token_mask
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.streams import relative_error
 from transfuse.distillation.teacher_weighting import uniform
-from transfuse.merging.learned_weights import WeightDistillation
+from transfuse.merging.training.learned_weights import WeightDistillation
 
 
 def test_an_error_is_relative_to_the_variance() -> None:

@@ -14,7 +14,7 @@ from transformers import BertConfig, BertForQuestionAnswering
 
 import transfuse
 from transfuse.data.load import load_samples
-from transfuse.data.questions import parse_answers, question_preparer, text_of, window_preparer, with_answers
+from transfuse.data.text.questions import parse_answers, question_preparer, text_of, window_preparer, with_answers
 from transfuse.errors import DataError
 from transfuse.evaluation.kinds.answers import _compared, best_span, normalized, word_f1
 

@@ -11,7 +11,7 @@ from transformers import BertConfig, BertForTokenClassification
 
 import transfuse
 from transfuse.data.load import load_samples
-from transfuse.data.tagged_words import with_tags, word_preparer
+from transfuse.data.text.tagged_words import with_tags, word_preparer
 from transfuse.errors import DataError
 from transfuse.evaluation.kinds.entities import spans, uses_positions
 

@@ -13,7 +13,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 import transfuse
 from transfuse.base.batch import group_by_length
 from transfuse.data.load import load_samples
-from transfuse.data.sequences import sequence_preparer, with_sources, with_targets
+from transfuse.data.text.sequences import sequence_preparer, with_sources, with_targets
 from transfuse.errors import DataError, NoLabelsError
 
 SOURCES = [text(*sentence) + (" in" * (row % 4)) for row, sentence in enumerate(SENTENCES)]

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 import transfuse
-from transfuse.data.sequences import sequence_preparer
+from transfuse.data.text.sequences import sequence_preparer
 
 SOURCES = [text(*sentence) for sentence in SENTENCES[:6]]
 TARGETS = [" ".join(sentence[: 1 + row % 3]) for row, sentence in enumerate(SENTENCES[:6])]

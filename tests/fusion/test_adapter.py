@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, BertConfig, BertForMaskedLM, BertForSequenceClassification
 
 import transfuse
-from transfuse.checkpoint.load import load_model
+from transfuse.checkpoint.reading.load import load_model
 from transfuse.errors import ConfigError, OutputError
 
 needs_peft = pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="pip install peft")

@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Olmo2Model, PreTra
 
 import transfuse
 from transfuse.errors import ConfigError, SpecError
-from transfuse.fusion.anchor_sizes import with_anchor_sizes
-from transfuse.fusion.wider import wider
+from transfuse.fusion.sizes.anchor_sizes import with_anchor_sizes
+from transfuse.fusion.sizes.wider import wider
 from transfuse.network.sizes import Sizes, resized, sizes_of
 
 WIDTHS = ("hidden_size", "intermediate_size", "heads", "kv_heads")

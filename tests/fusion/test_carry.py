@@ -23,7 +23,7 @@ from transformers import (
 
 import transfuse
 from transfuse.errors import CheckpointError, ConfigError
-from transfuse.fusion.carry_plan import carry_options
+from transfuse.fusion.carrying.requirements import carry_options
 from transfuse.network.inputs import example_inputs
 from transfuse.network.sizes import sizes_of
 

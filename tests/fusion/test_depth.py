@@ -13,12 +13,12 @@ from transformers import PreTrainedModel
 
 import transfuse
 from transfuse.errors import ConfigError, SpecError
-from transfuse.fusion.anchor_sizes import with_anchor_sizes
-from transfuse.fusion.block_order import best_places, evenly_spaced
-from transfuse.fusion.idle_blocks import with_idle_blocks
-from transfuse.fusion.size_changes import depth
-from transfuse.fusion.size_samples import SizeSamples
-from transfuse.fusion.stream_similarity import stream_similarity
+from transfuse.fusion.sizes.anchor_sizes import with_anchor_sizes
+from transfuse.fusion.sizes.block_order import best_places, evenly_spaced
+from transfuse.fusion.sizes.changes import depth
+from transfuse.fusion.sizes.idle_blocks import with_idle_blocks
+from transfuse.fusion.sizes.samples import SizeSamples
+from transfuse.fusion.sizes.stream_similarity import stream_similarity
 
 LAYERS = ("num_hidden_layers", "n_layer")
 DEEP = [case for case in CASES if depth(case.build(0).config) and not case.name.startswith(("Albert", "DebertaV2"))]

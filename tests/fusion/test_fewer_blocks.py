@@ -19,10 +19,10 @@ from transfuse.data.processors import model_processor
 from transfuse.distillation.validation import BatchSplit
 from transfuse.errors import ConfigError
 from transfuse.evaluation.samples import measured_samples
-from transfuse.fusion import anchor_sizes, smaller
-from transfuse.fusion.block_order import has_in_order, has_places, same_kind
-from transfuse.fusion.idle_blocks import with_idle_blocks
-from transfuse.merging import learning
+from transfuse.fusion.sizes import anchor_sizes, smaller
+from transfuse.fusion.sizes.block_order import has_in_order, has_places, same_kind
+from transfuse.fusion.sizes.idle_blocks import with_idle_blocks
+from transfuse.merging.training import learning
 from transfuse.network.model import Network
 from transfuse.network.sizes import Sizes
 from transfuse.report.measure import measure
@@ -45,7 +45,7 @@ def pair(tmp_path: Path) -> list[Path]:
 def test_blocks_that_do_nothing_are_given_up(tmp_path: Path, family: object) -> None:
     """So the source is a copy of the anchor, and the fused model computes what the anchor does."""
     shallow = saved(tmp_path / "shallow", family, 1)
-    model = transfuse.checkpoint.load.load_model(shallow)
+    model = transfuse.checkpoint.reading.load.load_model(shallow)
     deep = tmp_path / "deep"
     saved(deep, family, 1)  # with its tokenizer
     with_idle_blocks(model, 4, [0, 2]).save_pretrained(deep)
@@ -77,7 +77,7 @@ def test_generated_texts_tell_which_blocks_matter(pair: list[Path]) -> None:
 def test_the_deeper_model_teaches(pair: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Learned weights get the predictions of the whole model."""
     teachers: list[int] = []
-    init = transfuse.merging.learning.WeightDistillation.__init__
+    init = transfuse.merging.training.learning.WeightDistillation.__init__
 
     def spy(
         self: object, fused: PreTrainedModel, parents: list[PreTrainedModel], *rest: object, **named: object
@@ -85,7 +85,7 @@ def test_the_deeper_model_teaches(pair: list[Path], monkeypatch: pytest.MonkeyPa
         teachers.extend(parent.config.n_layer for parent in parents)
         init(self, fused, parents, *rest, **named)
 
-    monkeypatch.setattr("transfuse.merging.learning.WeightDistillation.__init__", spy)
+    monkeypatch.setattr("transfuse.merging.training.learning.WeightDistillation.__init__", spy)
     transfuse.fuse(pair, TEXTS, device="cpu", merge="learned", steps=1)
     assert teachers == [2, 4]
 
@@ -174,7 +174,7 @@ def test_loaded_models_and_paths_can_be_mixed(
     calls: list[str] = []
     original = anchor_sizes.smaller
     monkeypatch.setattr(anchor_sizes, "smaller", lambda *given: calls.append(given[2]) or original(*given))
-    load = transfuse.checkpoint.load.load_model
+    load = transfuse.checkpoint.reading.load.load_model
     shallow, deep = (load(path) if each else path for path, each in zip(pair, loaded, strict=True))
     processor = model_processor(pair[0], load(pair[0]), None)
     fused = transfuse.fuse([shallow, deep], TEXTS, processor=processor, **FITTED)

@@ -22,7 +22,7 @@ from transfuse.fusion.align import align
 from transfuse.fusion.grow import growth, growth_plan, shortfall
 from transfuse.merging.methods import MERGE_FUNCTIONS
 from transfuse.merging.request import MergeRequest
-from transfuse.merging.starts import PREDICTIONS_ONLY
+from transfuse.merging.training.starts import PREDICTIONS_ONLY
 from transfuse.network.model import network
 from transfuse.network.sizes import sizes_of
 

@@ -26,9 +26,14 @@ from transformers import (
 import transfuse
 from transfuse.config.options import Options
 from transfuse.errors import ConfigError, OutputError
-from transfuse.fusion.compatible import empty_model
-from transfuse.fusion.plan import Estimate
-from transfuse.fusion.streaming_choice import loaded_bytes_with_data, mapped_bytes, needs_streaming, streaming_obstacle
+from transfuse.fusion.models.compatible import empty_model
+from transfuse.fusion.planning.plan import Estimate
+from transfuse.fusion.planning.streaming_choice import (
+    loaded_bytes_with_data,
+    mapped_bytes,
+    needs_streaming,
+    streaming_obstacle,
+)
 
 METHODS: dict[str, dict[str, Any]] = {
     "least squares": {"merge": "least-squares"},

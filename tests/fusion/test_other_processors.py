@@ -20,7 +20,7 @@ from transformers import (
 
 import transfuse
 from transfuse.base.progress import Silent
-from transfuse.checkpoint.load import load_empty
+from transfuse.checkpoint.reading.load import load_empty
 from transfuse.config.options import Options
 from transfuse.fusion.other_processors import warned_of_processors
 

@@ -12,12 +12,12 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, PreTrainedModel
 
 import transfuse
-from transfuse.checkpoint.load import load_model
+from transfuse.checkpoint.reading.load import load_model
 from transfuse.cli.jobs.fuse import plan_job
 from transfuse.config.job import Job
 from transfuse.config.make import make
 from transfuse.errors import CheckpointError, ConfigError, SpecError
-from transfuse.fusion.padded_vocabulary import resized_to_anchor
+from transfuse.fusion.models.padded_vocabulary import resized_to_anchor
 
 EXTRA = 20
 

@@ -19,18 +19,18 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 import transfuse
 from transfuse.base.batch import batch_size
 from transfuse.base.progress import silent
-from transfuse.checkpoint.load import load_empty
+from transfuse.checkpoint.reading.load import load_empty
 from transfuse.config import options as options_module
 from transfuse.config.options import Options
 from transfuse.data import sample_budget
 from transfuse.errors import ConfigError, DataError
-from transfuse.fusion.data_memory import check_data_memory
-from transfuse.fusion.plan import STARTUP_BYTES, Estimate
-from transfuse.fusion.plan_data import DataEstimate, data_estimate
-from transfuse.fusion.plan_parts import LARGE_BLOCK, MemoryParts, MemoryStage, large_blocks, with_freed_blocks
-from transfuse.fusion.plan_samples import sample_sizes
-from transfuse.fusion.plan_shape import ModelShape
-from transfuse.merging.output_head import MAX_MATRIX_ENTRIES
+from transfuse.fusion.planning.data_memory import check_data_memory
+from transfuse.fusion.planning.parts import LARGE_BLOCK, MemoryParts, MemoryStage, large_blocks, with_freed_blocks
+from transfuse.fusion.planning.plan import STARTUP_BYTES, Estimate
+from transfuse.fusion.planning.samples import sample_sizes
+from transfuse.fusion.planning.shape import ModelShape
+from transfuse.fusion.planning.with_data import DataEstimate, data_estimate
+from transfuse.merging.fitting.output_head import MAX_MATRIX_ENTRIES
 
 HIDDEN = 2048
 CANDIDATES = 2 * HIDDEN

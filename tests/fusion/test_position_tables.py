@@ -29,7 +29,7 @@ from transformers import (
 
 import transfuse
 from transfuse.errors import ConfigError, SpecError
-from transfuse.fusion.position_tables import with_anchor_positions
+from transfuse.fusion.models.position_tables import with_anchor_positions
 from transfuse.network.inputs import example_inputs
 
 

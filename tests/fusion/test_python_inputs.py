@@ -20,7 +20,7 @@ from transfuse.config.finetune_options import FinetuneOptions
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.config.settings import memory_bytes
-from transfuse.data.sources import open_source
+from transfuse.data.files.sources import open_source
 from transfuse.errors import ConfigError, DataError
 
 FITTED = {"merge": "least-squares"}

@@ -14,7 +14,7 @@ from transfuse.cli.jobs.fuse import plan_job
 from transfuse.config.job import Job
 from transfuse.config.make import make
 from transfuse.errors import ConfigError
-from transfuse.fusion.shared_base import SHARED, base_correlation, correlation, correlations
+from transfuse.fusion.models.shared_base import SHARED, base_correlation, correlation, correlations
 from transfuse.network.model import network
 
 VIT = CASES[0]
@@ -127,7 +127,7 @@ def test_the_plan_and_the_fusion_need_the_same_memory(tmp_path: Path) -> None:
 
 
 def test_a_moved_matrix_that_was_not_compared_needs_the_memory_of_an_alignment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transfuse.fusion.unloaded.MATRICES", 2)  # the first and the last
+    monkeypatch.setattr("transfuse.fusion.models.unloaded.MATRICES", 2)  # the first and the last
     base = VIT.build().float()
     moved = tuned(base, 1, 0.01)
     weight = moved.get_parameter("vit.layers.0.mlp.fc1.weight")

@@ -10,12 +10,12 @@ from comparisons import same_files, stored
 from safetensors.torch import load_file, save_file
 
 import transfuse
-from transfuse.checkpoint.lazy_tensors import tensor_locations
-from transfuse.checkpoint.load import load_empty, with_eager_experts
+from transfuse.checkpoint.reading.lazy_tensors import tensor_locations
+from transfuse.checkpoint.reading.load import load_empty, with_eager_experts
 from transfuse.config.options import Options
 from transfuse.errors import CheckpointError, ConfigError
-from transfuse.fusion.plan import Estimate
-from transfuse.fusion.streaming_choice import streaming_obstacle
+from transfuse.fusion.planning.plan import Estimate
+from transfuse.fusion.planning.streaming_choice import streaming_obstacle
 
 VIT = CASES[0]
 

@@ -11,9 +11,9 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast, RobertaConfig, RobertaForMaskedLM
 
 import transfuse
-from transfuse.checkpoint.load import load_model
+from transfuse.checkpoint.reading.load import load_model
 from transfuse.errors import SpecError
-from transfuse.fusion.vocabulary import recode, token_rows
+from transfuse.fusion.models.vocabulary import recode, token_rows
 
 SHARED = [f"w{number}" for number in range(20)]
 WORDS = ["<end>", *SHARED, *(f"a{number}" for number in range(9))]

@@ -5,10 +5,10 @@ import torch
 from cases import CASES
 
 from transfuse.base.batch import cast
-from transfuse.merging import least_squares as fitting
-from transfuse.merging.fit_precision import suits_mixed_precision
-from transfuse.merging.layer_groups import stages
-from transfuse.merging.least_squares import least_squares
+from transfuse.merging.fitting import least_squares as fitting
+from transfuse.merging.fitting.fit_precision import suits_mixed_precision
+from transfuse.merging.fitting.layer_groups import stages
+from transfuse.merging.fitting.least_squares import least_squares
 from transfuse.network import precision
 from transfuse.network.model import declaration
 from transfuse.network.outputs import model_output

@@ -11,10 +11,10 @@ from transfuse.base.batch import validation_split
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.teacher_weighting import uniform
 from transfuse.errors import OutputError
-from transfuse.merging import race
-from transfuse.merging.idle_states import IdleStates
-from transfuse.merging.learned_weights import WeightDistillation
-from transfuse.merging.starts import choose_start
+from transfuse.merging.training import race
+from transfuse.merging.training.idle_states import IdleStates
+from transfuse.merging.training.learned_weights import WeightDistillation
+from transfuse.merging.training.starts import choose_start
 
 CASE = CASES[0]
 IMAGES = torch.cat([CASE.inputs(CASE.build().config, seed)["pixel_values"] for seed in range(20)])

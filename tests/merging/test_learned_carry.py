@@ -9,8 +9,8 @@ from cases import CASES
 from transfuse.base.batch import cast, validation_split
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.validation import BatchSplit
-from transfuse.merging import learned_weights
-from transfuse.merging.learned_carry import CarryDistillation
+from transfuse.merging.training import learned_weights
+from transfuse.merging.training.learned_carry import CarryDistillation
 
 CASE = CASES[0]
 MODELS = [CASE.build(seed) for seed in (1, 2, 3)]  # as if they were new base, base and tuned model in one basis

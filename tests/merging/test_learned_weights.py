@@ -10,15 +10,15 @@ from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 from transfuse.base import budget
 from transfuse.base.batch import IGNORED_LABEL, cast, has_targets, validation_split
 from transfuse.base.distributed import ProcessGroup
-from transfuse.checkpoint.card import model_card
+from transfuse.checkpoint.cards.card import model_card
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.teacher_weighting import uniform
 from transfuse.distillation.validation import INTERVAL
 from transfuse.errors import ConfigError, SpecError
 from transfuse.fusion import match
 from transfuse.fusion.fuse import fuse
-from transfuse.merging import learned_weights, learning
-from transfuse.merging.learned_weights import WeightDistillation
+from transfuse.merging.training import learned_weights, learning
+from transfuse.merging.training.learned_weights import WeightDistillation
 from transfuse.report.tables import fusion_summary
 
 WITHOUT_HEADS = [case for case in HEADS if case.name in ("BertModel", "ViTModel", "T5Model")]

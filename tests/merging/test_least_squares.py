@@ -12,9 +12,9 @@ from transfuse.alignment.transform import transform_all
 from transfuse.base.batch import cast
 from transfuse.errors import ConfigError
 from transfuse.fusion.fuse import fuse
-from transfuse.merging import reader_rows
-from transfuse.merging.layer_groups import selectable_units, stages
-from transfuse.merging.least_squares import least_squares
+from transfuse.merging.fitting import reader_rows
+from transfuse.merging.fitting.layer_groups import selectable_units, stages
+from transfuse.merging.fitting.least_squares import least_squares
 from transfuse.merging.mean import mean
 from transfuse.network.model import declaration, network, with_tensors
 from transfuse.network.symmetry import symmetric

@@ -3,7 +3,7 @@
 import torch
 
 from transfuse.base.batch import batch_size
-from transfuse.merging.split import Split
+from transfuse.merging.fitting.split import Split
 
 BATCHES = [{"input_ids": torch.zeros(4, 2)} for _ in range(5)]
 

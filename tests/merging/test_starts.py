@@ -12,17 +12,17 @@ from cases import CASES
 
 from transfuse.base.batch import validation_split
 from transfuse.base.cache import Store
-from transfuse.checkpoint.growth import growth_is_unused
-from transfuse.checkpoint.outcome import learning_line
+from transfuse.checkpoint.record.growth import growth_is_unused
+from transfuse.checkpoint.record.outcome import learning_line
 from transfuse.config.literals import FITTED_LAYERS, LearningOptions
 from transfuse.distillation import validation
 from transfuse.distillation.teacher_weighting import uniform
-from transfuse.merging import learning, race
-from transfuse.merging.learned_weights import WeightDistillation
 from transfuse.merging.methods import merge_learned, merge_least_squares
-from transfuse.merging.race import StartChoice
 from transfuse.merging.request import MergeRequest
-from transfuse.merging.starts import PREDICTIONS_ONLY, choose_start
+from transfuse.merging.training import learning, race
+from transfuse.merging.training.learned_weights import WeightDistillation
+from transfuse.merging.training.race import StartChoice
+from transfuse.merging.training.starts import PREDICTIONS_ONLY, choose_start
 from transfuse.network.model import network
 
 CASE = CASES[0]

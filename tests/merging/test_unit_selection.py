@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from transfuse.merging import gram as module
-from transfuse.merging.forward_selection import forward_selection
-from transfuse.merging.gram import accumulate, importance_sample
-from transfuse.merging.layers import fit_layer
+from transfuse.merging.fitting import gram as module
+from transfuse.merging.fitting.forward_selection import forward_selection
+from transfuse.merging.fitting.gram import accumulate, importance_sample
+from transfuse.merging.fitting.layers import fit_layer
 from transfuse.network.operations import Linear
 from transfuse.network.space import Space
 
@@ -74,7 +74,7 @@ def test_few_rows_are_all_kept():
 
 @pytest.mark.parametrize("pool", [1, 64])
 def test_a_pool_changes_nothing(monkeypatch, pool):
-    monkeypatch.setattr("transfuse.merging.forward_selection.POOL", pool)
+    monkeypatch.setattr("transfuse.merging.fitting.forward_selection.POOL", pool)
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(200, 30, generator=generator) @ torch.randn(30, 30, generator=generator)
     found = sums(inputs, torch.randn(200, 4, generator=generator), torch.ones(200))

@@ -10,7 +10,7 @@ import torch
 from transformers import ViTConfig, ViTForImageClassification
 
 import transfuse
-from transfuse.checkpoint.load import load_model
+from transfuse.checkpoint.reading.load import load_model
 from transfuse.errors import ConfigError, SpecError
 from transfuse.network.families import FAMILIES, declare
 from transfuse.network.families.vit import vit

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from transfuse.checkpoint.card import finetuned_card, model_card
-from transfuse.checkpoint.card_quality import MeasuredValues, Quality, with_quality
-from transfuse.checkpoint.command import fuse_call
+from transfuse.checkpoint.cards.card import finetuned_card, model_card
+from transfuse.checkpoint.cards.quality import MeasuredValues, Quality, with_quality
+from transfuse.checkpoint.record.command import fuse_call
 from transfuse.config.options import Options
 
 ODD = [

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from transfuse.checkpoint.shrunk_card import shrunk_card
+from transfuse.checkpoint.cards.shrunk import shrunk_card
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.report.tables import shrinking_summary
 

@@ -9,7 +9,7 @@ from transfuse.base.progress import silent
 from transfuse.base.timing import Stopwatch
 from transfuse.config.make import make
 from transfuse.config.shrink_options import ShrinkOptions
-from transfuse.merging import fit_precision
+from transfuse.merging.fitting import fit_precision
 from transfuse.network import precision
 from transfuse.network.model import network
 from transfuse.network.outputs import model_output

@@ -10,7 +10,7 @@ import torch
 from languages import TEXTS, gpt2, saved
 
 import transfuse
-from transfuse.checkpoint.load import load_model
+from transfuse.checkpoint.reading.load import load_model
 from transfuse.errors import MemoryLimitError
 
 QUICK: dict[str, Any] = {"effort": "quick", "samples": 8}

@@ -11,8 +11,8 @@ from languages import TEXTS, qwen3_moe, saved
 from transformers import AutoModelForCausalLM
 
 import transfuse
-from transfuse.checkpoint.files import weight_files
-from transfuse.checkpoint.load import with_eager_experts
+from transfuse.checkpoint.reading.files import weight_files
+from transfuse.checkpoint.reading.load import with_eager_experts
 from transfuse.errors import ConfigError
 
 by_name = {case.name: case for case in CASES}

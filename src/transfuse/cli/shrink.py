@@ -5,7 +5,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from transfuse.base.progress import quiet_libraries
-from transfuse.checkpoint.owned import REPORT_PAGE
+from transfuse.checkpoint.writing.owned import REPORT_PAGE
 from transfuse.cli.flags import READING, FlagValues, Resume, takes_options
 from transfuse.cli.help_texts import SHRINK
 from transfuse.cli.output import OutputMode

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transfuse.base.folders import check_creatable
-from transfuse.checkpoint.output import Overwrite, check_target
-from transfuse.checkpoint.owned import DEMO_MARKER, MARKER, REPORT_JSON, REPORT_PAGE, RUN_STATE, is_own_file
+from transfuse.checkpoint.writing.output import Overwrite, check_target
+from transfuse.checkpoint.writing.owned import DEMO_MARKER, MARKER, REPORT_JSON, REPORT_PAGE, RUN_STATE, is_own_file
 from transfuse.config.job import Job
 from transfuse.errors import CheckpointError, ConfigError, InterruptedRunError, MemoryLimitError, OutputError
 from transfuse.finetuning.saved_state import complete_checkpoints

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from transfuse.base.counted import counted
-from transfuse.checkpoint.output import Overwrite, check_outside, check_target
+from transfuse.checkpoint.writing.output import Overwrite, check_outside, check_target
 from transfuse.cli.flags import FlagValues, named_values
 from transfuse.cli.targets import check_maps, check_name, check_paths, overwrite_policy, required_output
 from transfuse.config.finetune_options import FinetuneOptions, check_teacher_options
@@ -59,7 +59,7 @@ def fuse_request(flags: FlagValues, config: Path | None) -> Job:
         check_mapped(job, len(job.models), labels)
     _check_places(job, config)
     if job.push_to_hub is not None:
-        from transfuse.checkpoint.push import check_push
+        from transfuse.checkpoint.writing.push import check_push
 
         check_push(job.push_to_hub, job.all_models(), label=label(labels, "push_to_hub"))
     if layers is not None:
@@ -113,8 +113,8 @@ def _with_output(flags: FlagValues) -> FlagValues:
 
 def _check_layers(models: Sequence[str], layers: int) -> None:
     """Raise `ConfigError` unless a file's `layer_range` has all layers of every model."""
-    from transfuse.checkpoint.config_file import read_config
-    from transfuse.checkpoint.load import local_directory
+    from transfuse.checkpoint.reading.config_file import read_config
+    from transfuse.checkpoint.reading.load import local_directory
 
     for model in models:
         count = getattr(read_config(local_directory(model)), "num_hidden_layers", 0)

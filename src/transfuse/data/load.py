@@ -8,9 +8,8 @@ from typing import Any
 from datasets import Dataset
 
 from transfuse.base.libraries import quiet
-from transfuse.checkpoint.command import DATASET_IN_MEMORY
+from transfuse.checkpoint.record.command import DATASET_IN_MEMORY
 from transfuse.config.data_options import DataOptions
-from transfuse.data.class_matching import plain_labels
 from transfuse.data.columns import (
     check_column,
     class_names,
@@ -21,20 +20,21 @@ from transfuse.data.columns import (
     label_column,
     text_column,
 )
-from transfuse.data.conversations import (
+from transfuse.data.files.in_memory import ACCEPTED
+from transfuse.data.files.reading import Reading
+from transfuse.data.files.sources import open_source
+from transfuse.data.files.splits import EVALUATION, Split, canonical_split
+from transfuse.data.labels.class_matching import plain_labels
+from transfuse.data.labels.fraction_labels import with_whole_labels
+from transfuse.data.samples import Samples
+from transfuse.data.text.conversations import (
     conversation_column,
     with_conversations,
     with_joined_conversations,
     with_system_messages,
 )
-from transfuse.data.fraction_labels import with_whole_labels
-from transfuse.data.in_memory import ACCEPTED
-from transfuse.data.messages import holds_messages, with_decoded_messages
-from transfuse.data.reading import Reading
-from transfuse.data.samples import Samples
-from transfuse.data.sources import open_source
-from transfuse.data.splits import EVALUATION, Split, canonical_split
-from transfuse.data.text_pairs import pair_columns, with_pairs
+from transfuse.data.text.messages import holds_messages, with_decoded_messages
+from transfuse.data.text.text_pairs import pair_columns, with_pairs
 from transfuse.errors import ConfigError, DataError
 
 
@@ -97,7 +97,8 @@ def load_samples(
     * a folder of images, with one subfolder per class or without labels, possibly in one folder per split
     * a .parquet, .csv, .tsv, .json, .jsonl or .txt file, or a folder of those (with images that they name)
     * a folder written by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`
-    * samples in memory, of any kind that `transfuse.data.in_memory.as_dataset` lists: texts, images, rows, a DataFrame
+    * samples in memory, of any kind that `transfuse.data.files.in_memory.as_dataset` lists: texts, images, rows, a
+      DataFrame
     * the name of a dataset on the Hub
 
     Texts are one column of strings, two columns that are read as pairs (such as `premise` and `hypothesis`),

@@ -4,9 +4,13 @@ from dataclasses import replace
 
 from transformers import PreTrainedConfig
 
-from transfuse.data.numeric_labels import indicators_of, labeled_preparer, numbers_of, with_label_sets, with_numbers
-from transfuse.data.questions import window_preparer
-from transfuse.data.tagged_words import with_tags
+from transfuse.data.labels.numeric_labels import (
+    indicators_of,
+    labeled_preparer,
+    numbers_of,
+    with_label_sets,
+    with_numbers,
+)
 from transfuse.data.tasks import (
     CAUSAL_LM,
     IMAGE_CLASSIFICATION,
@@ -17,6 +21,8 @@ from transfuse.data.tasks import (
     Task,
     task,
 )
+from transfuse.data.text.questions import window_preparer
+from transfuse.data.text.tagged_words import with_tags
 from transfuse.errors import SpecError
 from transfuse.network.output_losses import problem_type
 

@@ -8,17 +8,17 @@ from transformers import PreTrainedModel
 
 from transfuse.base.budget import check_sample, samples_at_once
 from transfuse.base.progress import Progress, silent
-from transfuse.checkpoint.load import Model
+from transfuse.checkpoint.reading.load import Model
 from transfuse.config.settings import Settings
-from transfuse.data.blocks import in_blocks
+from transfuse.data.files.splits import CALIBRATION
 from transfuse.data.lazy_batches import LazyBatches
 from transfuse.data.load import open_samples
 from transfuse.data.measured_tasks import labeled_task
 from transfuse.data.processor_settings import differing_settings
 from transfuse.data.processors import model_preparer, model_processor
 from transfuse.data.samples import Samples
-from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import Task, task
+from transfuse.data.text.blocks import in_blocks
 
 
 def prepare(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from transfuse.data.texts import tokenized
+from transfuse.data.text.texts import tokenized
 
 TOKENS = ("vocabulary", "normalizer", "pre_tokenizer", "special_tokens")  # settings that determine token ids
 

@@ -6,8 +6,8 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from transfuse.checkpoint.load import local_directory
-from transfuse.data.image_texts import ImageTextProcessor
+from transfuse.checkpoint.reading.load import local_directory
+from transfuse.data.image.image_texts import ImageTextProcessor
 from transfuse.data.samples import Prepare
 from transfuse.data.tasks import Task, task
 from transfuse.errors import ConfigError

@@ -14,9 +14,9 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, batch_size, first_samples
 from transfuse.base.budget import FLOAT_BYTES, token_count
-from transfuse.checkpoint.load import Model
+from transfuse.checkpoint.reading.load import Model
 from transfuse.config.literals import LearningOptions
-from transfuse.data.images import required_size
+from transfuse.data.image.images import required_size
 from transfuse.data.processors import model_preparer
 from transfuse.data.samples import Samples
 from transfuse.network.sizes import active_parameters

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from transfuse.base.batch import IGNORED_LABEL
 from transfuse.base.counted import are, counted, have
-from transfuse.data.class_matching import PlainLabels
 from transfuse.data.columns import columns_of, decoded_image, raw_values, why_no_text
-from transfuse.data.conversations import rows_with_text, text_length
-from transfuse.data.fraction_labels import no_labels_error
+from transfuse.data.files.readers import root_cause
+from transfuse.data.image.pixels import why_no_image
+from transfuse.data.labels.class_matching import PlainLabels
+from transfuse.data.labels.fraction_labels import no_labels_error
 from transfuse.data.lazy_batches import LazyBatches
-from transfuse.data.pixels import why_no_image
-from transfuse.data.readers import root_cause
+from transfuse.data.text.conversations import rows_with_text, text_length
 from transfuse.errors import DataError
 
 Prepare = Callable[[list[Any]], Mapping[str, Tensor]]

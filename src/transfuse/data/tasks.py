@@ -10,15 +10,15 @@ from typing import Any
 from torch import Tensor
 from transformers import MODEL_FOR_MASKED_LM_MAPPING, PreTrainedConfig
 
-from transfuse.data.align_classes import align_classes
-from transfuse.data.image_texts import load_both, pair_preparer, with_pairs
-from transfuse.data.images import image_preparer, load_processor, required_size, with_equal_masks
+from transfuse.data.image.image_texts import load_both, pair_preparer, with_pairs
+from transfuse.data.image.images import image_preparer, load_processor, required_size, with_equal_masks
+from transfuse.data.labels.align_classes import align_classes
 from transfuse.data.processor_settings import pair_settings, pixel_settings, token_settings
-from transfuse.data.questions import question_preparer, with_answers, with_questions
 from transfuse.data.samples import Prepare, Samples
-from transfuse.data.sequences import sequence_preparer, with_sources, with_targets
-from transfuse.data.tagged_words import with_tags, with_words, word_preparer
-from transfuse.data.texts import causal_preparer, load_tokenizer, masked_preparer, text_preparer, with_padding
+from transfuse.data.text.questions import question_preparer, with_answers, with_questions
+from transfuse.data.text.sequences import sequence_preparer, with_sources, with_targets
+from transfuse.data.text.tagged_words import with_tags, with_words, word_preparer
+from transfuse.data.text.texts import causal_preparer, load_tokenizer, masked_preparer, text_preparer, with_padding
 from transfuse.errors import NoLabelsError, SpecError
 
 

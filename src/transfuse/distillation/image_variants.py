@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from transfuse.base.batch import Batch, batch_size
-from transfuse.data.augment import PADDING, random_shift
+from transfuse.data.image.augment import PADDING, random_shift
 from transfuse.distillation.variants import Mixture, Variants
 
 MAX_IMAGE_VARIANTS = 16  # of each batch, the given one included

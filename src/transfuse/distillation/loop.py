@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from transfuse.base.batch import Batch, batch_size
 from transfuse.base.distributed import process_group
 from transfuse.config.literals import LearningOptions
-from transfuse.data.augment import augment
+from transfuse.data.image.augment import augment
 from transfuse.distillation.batch_order import BatchOrder
 from transfuse.distillation.history import History, TrackFn, untracked
 from transfuse.distillation.optimizers import average_gradients

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from transfuse.base.batch import IGNORED_LABEL, Batch, has_targets, labels_of
 from transfuse.base.draw import draw_classes
 from transfuse.data.tasks import MASKED_LM, task
-from transfuse.data.texts import mask_tokens
+from transfuse.data.text.texts import mask_tokens
 from transfuse.distillation.variants import Variants
 
 MAX_TEXT_VARIANTS = 8  # of each batch, the given one included

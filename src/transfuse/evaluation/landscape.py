@@ -18,7 +18,7 @@ from transfuse.alignment.methods import ALIGNMENT_METHODS
 from transfuse.base.batch import Batch
 from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress
-from transfuse.checkpoint.provenance import provenance
+from transfuse.checkpoint.record.provenance import provenance
 from transfuse.config.options import Options
 from transfuse.errors import ConfigError
 from transfuse.evaluation.evaluate import evaluate

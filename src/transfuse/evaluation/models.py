@@ -12,12 +12,12 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transfuse.base.budget import FLOAT_BYTES, check_free_memory
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.torch_settings import own_torch_settings
-from transfuse.checkpoint.load import Model, load_empty, load_model
+from transfuse.checkpoint.reading.load import Model, load_empty, load_model
 from transfuse.config.make import make
 from transfuse.config.settings import MeasuringSettings, Settings
+from transfuse.data.files.splits import EVALUATION
 from transfuse.data.load import open_samples
 from transfuse.data.prepare import prepare_alike
-from transfuse.data.splits import EVALUATION
 from transfuse.data.tasks import Task
 from transfuse.errors import ConfigError, DataError
 from transfuse.evaluation.class_names import check_class_names

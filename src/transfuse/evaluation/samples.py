@@ -12,17 +12,17 @@ from transfuse.base.batch import IGNORED_LABEL, Batch
 from transfuse.base.counted import are, counted
 from transfuse.base.progress import Progress, silent
 from transfuse.config.settings import Settings
-from transfuse.data.blocks import in_blocks
 from transfuse.data.columns import holds_labels, raw_values
+from transfuse.data.files.splits import EVALUATION, canonical_split
+from transfuse.data.labels.numeric_labels import CLASS_PART, NUMBER_NAMES
 from transfuse.data.load import open_samples
 from transfuse.data.measured_tasks import measured_task
-from transfuse.data.numeric_labels import CLASS_PART, NUMBER_NAMES
 from transfuse.data.parts import find_column, shown_classes
 from transfuse.data.processors import model_preparer
-from transfuse.data.questions import window_preparer
 from transfuse.data.samples import Samples
-from transfuse.data.splits import EVALUATION, canonical_split
 from transfuse.data.tasks import Task, task, with_model_ids
+from transfuse.data.text.blocks import in_blocks
+from transfuse.data.text.questions import window_preparer
 from transfuse.errors import DataError, NoLabelsError
 from transfuse.evaluation.predictor import Predictor, agreement_predictor, label_predictor
 

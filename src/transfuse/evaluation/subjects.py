@@ -10,8 +10,8 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.progress import Progress
-from transfuse.checkpoint.given_models import check_given, wrapper_advice
-from transfuse.checkpoint.load import Model
+from transfuse.checkpoint.reading.given_models import check_given, wrapper_advice
+from transfuse.checkpoint.reading.load import Model
 from transfuse.data.processors import check_processor
 from transfuse.errors import ConfigError
 

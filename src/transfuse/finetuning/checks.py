@@ -9,11 +9,11 @@ import torch
 from transformers import PreTrainedModel
 
 from transfuse.base.counted import counted
-from transfuse.checkpoint.given_models import check_given, wrapper_advice
-from transfuse.checkpoint.load import NO_MODEL, Model, model_name
-from transfuse.checkpoint.origin import Origin
-from transfuse.checkpoint.output import write_json
-from transfuse.checkpoint.owned import RUN_FILE, json_or_none
+from transfuse.checkpoint.reading.given_models import check_given, wrapper_advice
+from transfuse.checkpoint.reading.load import NO_MODEL, Model, model_name
+from transfuse.checkpoint.record.origin import Origin
+from transfuse.checkpoint.writing.output import write_json
+from transfuse.checkpoint.writing.owned import RUN_FILE, json_or_none
 from transfuse.config.finetune_options import FinetuneOptions, check_teacher_options
 from transfuse.config.make import make
 from transfuse.data.prepare import prepare_alike

@@ -17,19 +17,19 @@ from transfuse.base.lock import folder_lock
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.rank import is_first_process
 from transfuse.base.torch_settings import kept_random_states, own_torch_settings
-from transfuse.checkpoint.finite import check_finite
-from transfuse.checkpoint.load import Model, load_model
-from transfuse.checkpoint.origin import origin, run_facts
-from transfuse.checkpoint.sentences import check_sentence_modules
+from transfuse.checkpoint.reading.finite import check_finite
+from transfuse.checkpoint.reading.load import Model, load_model
+from transfuse.checkpoint.reading.sentences import check_sentence_modules
+from transfuse.checkpoint.record.origin import origin, run_facts
 from transfuse.config.finetune_options import FinetuneOptions
-from transfuse.data.blocks import in_blocks
 from transfuse.data.content import content_digest
+from transfuse.data.files.splits import CALIBRATION
 from transfuse.data.load import open_samples, warn_of_test_split
 from transfuse.data.measured_tasks import check_trainable, labeled_task
 from transfuse.data.processors import loaded_processor, model_processor
 from transfuse.data.samples import Samples
-from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import SEQUENCE_TO_SEQUENCE, Task, task, with_model_ids
+from transfuse.data.text.blocks import in_blocks
 from transfuse.distillation.teacher_weighting import ineffective_weighting
 from transfuse.errors import ConfigError, DivergedError, NoLabelsError, NotFiniteError
 from transfuse.finetuning.checks import (

@@ -8,9 +8,9 @@ from transformers import PreTrainedModel
 
 from transfuse.base.counted import counted
 from transfuse.base.folders import given_path
-from transfuse.checkpoint.card import finetuned_card
-from transfuse.checkpoint.output import Overwrite
-from transfuse.checkpoint.save import model_writer, save_checkpoint
+from transfuse.checkpoint.cards.card import finetuned_card
+from transfuse.checkpoint.writing.output import Overwrite
+from transfuse.checkpoint.writing.save import model_writer, save_checkpoint
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from pathlib import Path
 from zipfile import is_zipfile
 
 from transfuse.base.folders import given_path
-from transfuse.checkpoint.other_kinds import CHECKPOINT_FOLDER
-from transfuse.checkpoint.owned import json_or_none, missing_model_part
+from transfuse.checkpoint.reading.other_kinds import CHECKPOINT_FOLDER
+from transfuse.checkpoint.writing.owned import json_or_none, missing_model_part
 from transfuse.errors import CheckpointError
 
 STATE_FILE = "trainer_state.json"  # the Trainer writes it last

@@ -16,7 +16,7 @@ from transfuse.base.batch import Batch, answer_count, labels_of
 from transfuse.base.budget import cache_bytes
 from transfuse.base.distributed import process_group
 from transfuse.config.finetune_options import FinetuneOptions
-from transfuse.data.augment import Images, augment
+from transfuse.data.image.augment import Images, augment
 from transfuse.data.samples import Prepare, Samples
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING, ensemble_predictions
 from transfuse.network.output_losses import OutputLoss, output_loss

@@ -14,13 +14,13 @@ from transfuse.base.batch import Batch, first_samples
 from transfuse.base.lazy import Tensors
 from transfuse.base.memory_limit import CPU
 from transfuse.base.torch_settings import own_torch_settings
-from transfuse.checkpoint.adapter_card import adapter_card
-from transfuse.checkpoint.adapter_layout import adapter_layout
-from transfuse.checkpoint.adapter_writer import check_shapes, write_adapter
-from transfuse.checkpoint.companions import CARD
-from transfuse.checkpoint.hub_names import hub_name
-from transfuse.checkpoint.lazy_tensors import stored_tensors
-from transfuse.checkpoint.load import Model, adapter_base, load_model, local_directory
+from transfuse.checkpoint.adapters.layout import adapter_layout
+from transfuse.checkpoint.adapters.writer import check_shapes, write_adapter
+from transfuse.checkpoint.cards.adapter import adapter_card
+from transfuse.checkpoint.reading.lazy_tensors import stored_tensors
+from transfuse.checkpoint.reading.load import Model, adapter_base, load_model, local_directory
+from transfuse.checkpoint.record.hub_names import hub_name
+from transfuse.checkpoint.writing.companions import CARD
 from transfuse.config.options import Options
 from transfuse.network.precision import as_dtype, compute_dtype
 

@@ -15,11 +15,11 @@ from transfuse.config.literals import ALIGNMENTS, EXACT
 from transfuse.config.options import Options
 from transfuse.distillation.history import History
 from transfuse.distillation.teacher_weighting import TEACHER_WEIGHTING
-from transfuse.fusion.anchor_head import with_anchor_head
 from transfuse.fusion.cache_keys import CacheKeys, no_cache
-from transfuse.fusion.inputs import Inputs
-from transfuse.fusion.shared_base import check_descendants, of_one_base
-from transfuse.fusion.vocabulary import Rows, with_anchor_rows
+from transfuse.fusion.models.anchor_head import with_anchor_head
+from transfuse.fusion.models.inputs import Inputs
+from transfuse.fusion.models.shared_base import check_descendants, of_one_base
+from transfuse.fusion.models.vocabulary import Rows, with_anchor_rows
 from transfuse.network.model import Network
 
 

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from transfuse.alignment.interface import AlignContext
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.hashing import tensors_digest, text_digest
-from transfuse.checkpoint.origin import Origin
+from transfuse.checkpoint.record.origin import Origin
 from transfuse.config.options import Options
 from transfuse.config.settings import UNRELATED_OPTIONS
 from transfuse.network.spec import Spec

@@ -14,18 +14,18 @@ from transfuse.alignment.interface import AlignContext
 from transfuse.base.batch import Batch, batch_bytes
 from transfuse.base.budget import cache_bytes
 from transfuse.base.progress import Progress, silent
-from transfuse.checkpoint.load import Model
+from transfuse.checkpoint.reading.load import Model
 from transfuse.config.data_options import is_generated
 from transfuse.config.literals import BY_WEIGHTS, MatchOn
 from transfuse.config.options import Options
-from transfuse.data.blocks import in_blocks
+from transfuse.data.files.splits import CALIBRATION
 from transfuse.data.load import open_samples
 from transfuse.data.measured_tasks import UNTRAINABLE, labeled_task
 from transfuse.data.prepare import draw, prepare, readable
 from transfuse.data.sample_budget import SampleBudget
 from transfuse.data.samples import Samples
-from transfuse.data.splits import CALIBRATION
 from transfuse.data.tasks import SEQUENCE_TO_SEQUENCE, with_model_ids
+from transfuse.data.text.blocks import in_blocks
 from transfuse.distillation.validation import split_with_answers
 from transfuse.errors import ConfigError, NoLabelsError
 from transfuse.network.model import Network

@@ -13,23 +13,23 @@ from transfuse.base.printable import printable
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.base.torch_settings import own_torch_settings
-from transfuse.checkpoint.finite import check_finite, check_range
-from transfuse.checkpoint.growth import growth_is_unused
-from transfuse.checkpoint.load import Model, local_directory
-from transfuse.checkpoint.parent_card import differing_licenses
+from transfuse.checkpoint.cards.parents import differing_licenses
+from transfuse.checkpoint.reading.finite import check_finite, check_range
+from transfuse.checkpoint.reading.load import Model, local_directory
+from transfuse.checkpoint.record.growth import growth_is_unused
 from transfuse.config.literals import ALIGNMENTS
 from transfuse.config.settings import torch_dtype
 from transfuse.data.processors import loaded_processor
 from transfuse.errors import ConfigError, SpecError
-from transfuse.fusion.anchor_head import borrowed_maps
 from transfuse.fusion.grow import growth
 from transfuse.fusion.match import match
 from transfuse.fusion.matched import Matched
+from transfuse.fusion.models.anchor_head import borrowed_maps
+from transfuse.fusion.models.vocabulary import vocabulary_maps
 from transfuse.fusion.record import fusion_record
 from transfuse.fusion.result import Fusion
 from transfuse.fusion.sample_weighting import sample_weighting
 from transfuse.fusion.streamed import StreamedModel
-from transfuse.fusion.vocabulary import vocabulary_maps
 from transfuse.merging.methods import MERGE_FUNCTIONS
 from transfuse.merging.request import MergeRequest
 from transfuse.network.model import declaration, unfused_tensors, with_tensors

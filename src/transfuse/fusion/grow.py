@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from transfuse.errors import ConfigError, SpecError
-from transfuse.merging.growth import Growth
+from transfuse.merging.fitting.growth import Growth
 from transfuse.network.changed_spaces import changed_sizes
 from transfuse.network.families import declare
 from transfuse.network.model import empty_like

@@ -15,27 +15,27 @@ from transfuse.base.hashing import tensors_digest
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.base.torch_settings import own_torch_settings
-from transfuse.checkpoint.load import Model
-from transfuse.checkpoint.resized import resized_by_samples
+from transfuse.checkpoint.reading.load import Model
+from transfuse.checkpoint.record.resized import resized_by_samples
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.config.settings import memory_bytes
 from transfuse.config.validation import check_read, fewest_models
-from transfuse.data.generation import given_or_generated
 from transfuse.data.load import split_of, warn_of_test_split
+from transfuse.data.text.generation import given_or_generated
 from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.align import align, aligned_base
 from transfuse.fusion.cache_keys import CacheKeys, cache_keys
 from transfuse.fusion.calibration import calibrate, opened, reads_samples, recorded, resolve_match_on, sample_budget
-from transfuse.fusion.compatible import check_models_given
-from transfuse.fusion.data_memory import check_readable_samples
 from transfuse.fusion.grow import GrowthPlan, growth_plan, shortfall
-from transfuse.fusion.inputs import Inputs, open_models
 from transfuse.fusion.matched import Matched
+from transfuse.fusion.models.compatible import check_models_given
+from transfuse.fusion.models.inputs import Inputs, open_models
+from transfuse.fusion.models.shared_base import resolve_alignment, shared_base_line
 from transfuse.fusion.other_processors import warned_of_processors
-from transfuse.fusion.plan_data import data_estimate
-from transfuse.fusion.shared_base import resolve_alignment, shared_base_line
-from transfuse.fusion.size_samples import SizeSamples
+from transfuse.fusion.planning.data_memory import check_readable_samples
+from transfuse.fusion.planning.with_data import data_estimate
+from transfuse.fusion.sizes.samples import SizeSamples
 from transfuse.merging.per_layer import PerLayer
 
 

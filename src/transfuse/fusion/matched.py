@@ -10,18 +10,18 @@ from transformers import PreTrainedModel
 from transfuse.alignment.exact.model_maps import ModelMaps, model_maps
 from transfuse.alignment.interface import AlignContext, Alignment, aligned_weights
 from transfuse.base.lazy import Tensors
-from transfuse.checkpoint.resized import resized_by_samples
+from transfuse.checkpoint.record.resized import resized_by_samples
 from transfuse.config.options import Options
 from transfuse.config.validation import check_mapped
 from transfuse.distillation.history import History
 from transfuse.errors import ConfigError
 from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.cache_keys import CacheKeys
-from transfuse.fusion.carry_plan import OTHER_OPTIONS
+from transfuse.fusion.carrying.requirements import OTHER_OPTIONS
 from transfuse.fusion.grow import GrowthPlan
-from transfuse.fusion.inputs import Inputs
+from transfuse.fusion.models.inputs import Inputs
 from transfuse.fusion.other_processors import OtherProcessor
-from transfuse.merging.split import CarryTargets
+from transfuse.merging.fitting.split import CarryTargets
 from transfuse.network.model import Network
 
 

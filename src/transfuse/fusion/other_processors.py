@@ -9,12 +9,12 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from transfuse.base.progress import Progress
-from transfuse.checkpoint.load import Model, local_directory
+from transfuse.checkpoint.reading.load import Model, local_directory
 from transfuse.config.options import Options
-from transfuse.data.messages import holds_messages
 from transfuse.data.processor_settings import TOKENS, differing_settings, template_settings
 from transfuse.data.samples import Samples
 from transfuse.data.tasks import Task, task
+from transfuse.data.text.messages import holds_messages
 from transfuse.errors import CheckpointError
 
 SIZES = ("crop_size", "size")  # settings that follow the size of the images

@@ -6,11 +6,11 @@ from typing import Any
 
 from transfuse.base.batch import batch_size
 from transfuse.base.hashing import samples_digest
-from transfuse.checkpoint.memory_inputs import matched_on_samples
-from transfuse.checkpoint.origin import run_facts
+from transfuse.checkpoint.record.memory_inputs import matched_on_samples
+from transfuse.checkpoint.record.origin import run_facts
 from transfuse.data.load import data_name
 from transfuse.fusion.matched import Matched
-from transfuse.fusion.vocabulary import Rows
+from transfuse.fusion.models.vocabulary import Rows
 from transfuse.transport.solve import Match
 
 

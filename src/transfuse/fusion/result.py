@@ -10,16 +10,16 @@ from transformers import PreTrainedModel
 
 from transfuse.alignment.interface import Alignment
 from transfuse.base.folders import given_path
-from transfuse.checkpoint.card import model_card
-from transfuse.checkpoint.carried_card import carried_card
-from transfuse.checkpoint.copied_files import carried_files
-from transfuse.checkpoint.lazy_tensors import stored_tensors
-from transfuse.checkpoint.origin import Origin
-from transfuse.checkpoint.outcome import learning_line, reference
-from transfuse.checkpoint.output import Overwrite, atomic_directory
-from transfuse.checkpoint.owned import ADAPTER
-from transfuse.checkpoint.push import COMMIT_MESSAGE, check_push, push_folder
-from transfuse.checkpoint.save import Writer, model_writer, save_checkpoint
+from transfuse.checkpoint.cards.card import model_card
+from transfuse.checkpoint.cards.carried import carried_card
+from transfuse.checkpoint.reading.lazy_tensors import stored_tensors
+from transfuse.checkpoint.record.origin import Origin
+from transfuse.checkpoint.record.outcome import learning_line, reference
+from transfuse.checkpoint.writing.copied_files import carried_files
+from transfuse.checkpoint.writing.output import Overwrite, atomic_directory
+from transfuse.checkpoint.writing.owned import ADAPTER
+from transfuse.checkpoint.writing.push import COMMIT_MESSAGE, check_push, push_folder
+from transfuse.checkpoint.writing.save import Writer, model_writer, save_checkpoint
 from transfuse.config.options import Options
 from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.streamed import StreamedModel

@@ -12,13 +12,13 @@ from transformers import PreTrainedModel
 
 from transfuse.base.lazy import Tensors
 from transfuse.config.literals import DENSITY, MERGE_METHODS, MethodTraits
-from transfuse.merging.learning import learn_weights
 from transfuse.merging.mean import mean
 from transfuse.merging.per_layer import PerLayer
 from transfuse.merging.request import MergeRequest, fitted_models
 from transfuse.merging.separate_experts import separate_experts
 from transfuse.merging.slerp import slerp
 from transfuse.merging.task_vectors import Sparsify, add, add_elected, drop, merge_task_vectors, trim
+from transfuse.merging.training.learning import learn_weights
 from transfuse.network.model import tied_to
 
 MergeMethod: TypeAlias = Callable[[MergeRequest], Mapping[str, Tensor] | PreTrainedModel]

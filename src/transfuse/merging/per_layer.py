@@ -4,10 +4,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from transfuse.checkpoint.tensor_names import TensorNames, tensor_names
+from transfuse.checkpoint.writing.tensor_names import TensorNames, tensor_names
 from transfuse.config.layer_values import EVERYTHING, value_at
 from transfuse.errors import ConfigError
-from transfuse.merging.layer_groups import shared_parts
+from transfuse.merging.fitting.layer_groups import shared_parts
 from transfuse.network.block_numbers import block_place
 from transfuse.network.model import Network, tied_to
 

@@ -4,7 +4,7 @@ Merge methods that look at a whole tensor, for its largest entries or its angle 
 they would if they read the files.
 """
 
-from transfuse.checkpoint.tensor_names import tensor_names
+from transfuse.checkpoint.writing.tensor_names import tensor_names
 from transfuse.network.model import Network
 
 

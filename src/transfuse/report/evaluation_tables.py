@@ -12,7 +12,7 @@ from rich.text import Text
 
 from transfuse.base.printable import printable
 from transfuse.base.shown_number import shown_number
-from transfuse.data.splits import with_split
+from transfuse.data.files.splits import with_split
 from transfuse.evaluation.measures import MEASURES, has_confidence, loss_unit, unit
 
 if TYPE_CHECKING:

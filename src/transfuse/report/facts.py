@@ -9,7 +9,7 @@ from torch import Tensor
 from transfuse.alignment.interface import Alignment
 from transfuse.alignment.similarity import cosine_similarities
 from transfuse.base.counted import counted
-from transfuse.data.splits import with_split
+from transfuse.data.files.splits import with_split
 from transfuse.evaluation.evaluate import LossPath
 from transfuse.evaluation.measures import MEASURES, headline, phrase, unit
 from transfuse.evaluation.metrics import ClassReport, Metrics

@@ -25,7 +25,7 @@ from transfuse.evaluation.references import parents_in_one_basis
 from transfuse.evaluation.samples import MeasuredSamples
 from transfuse.evaluation.statistics import difference, intervals
 from transfuse.evaluation.unknown import warn_of_unknown
-from transfuse.fusion.carry_plan import ROLES
+from transfuse.fusion.carrying.requirements import ROLES
 from transfuse.fusion.matched import Matched
 from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.merging.mean import mean

@@ -11,9 +11,9 @@ from transfuse.alignment.interface import Alignment
 from transfuse.base.counted import counted
 from transfuse.base.short_names import short_names
 from transfuse.base.sizes import format_bytes
-from transfuse.checkpoint.card import short_data_name, shown_weights
-from transfuse.checkpoint.processor_sentences import processor_sentences
-from transfuse.data.splits import with_split
+from transfuse.checkpoint.cards.card import short_data_name, shown_weights
+from transfuse.checkpoint.cards.processor_sentences import processor_sentences
+from transfuse.data.files.splits import with_split
 from transfuse.report.cells import metric_interval, metric_title, metric_value
 from transfuse.report.evaluation_tables import format_p_value
 from transfuse.report.facts import Facts

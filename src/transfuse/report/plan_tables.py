@@ -17,8 +17,8 @@ from transfuse.base.printable import printable
 from transfuse.base.sizes import format_bytes
 
 if TYPE_CHECKING:
-    from transfuse.fusion.plan import FusionPlan, ModelHeader, SpaceKind
-    from transfuse.fusion.plan_parts import DataPlan, MemoryParts
+    from transfuse.fusion.planning.parts import DataPlan, MemoryParts
+    from transfuse.fusion.planning.plan import FusionPlan, ModelHeader, SpaceKind
 
 from transfuse.report.tables import growth_line, model_column, number_column
 

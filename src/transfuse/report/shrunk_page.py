@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transfuse.checkpoint.shrunk_card import kept_experts
+from transfuse.checkpoint.cards.shrunk import kept_experts
 from transfuse.report.facts import Facts
 from transfuse.report.page import render
 

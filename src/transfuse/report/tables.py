@@ -12,10 +12,10 @@ from rich.table import Column
 from transfuse.base.counted import counted
 from transfuse.base.printable import printable
 from transfuse.base.sizes import format_bytes
-from transfuse.checkpoint.adapter_card import held_sentence
-from transfuse.checkpoint.growth import growth_is_unused
-from transfuse.checkpoint.outcome import learning_line
-from transfuse.checkpoint.owned import ADAPTER
+from transfuse.checkpoint.cards.adapter import held_sentence
+from transfuse.checkpoint.record.growth import growth_is_unused
+from transfuse.checkpoint.record.outcome import learning_line
+from transfuse.checkpoint.writing.owned import ADAPTER
 from transfuse.config.data_options import GENERATED
 
 MAX_FILES = 8  # names in a line of the terminal

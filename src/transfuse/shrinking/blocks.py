@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from transfuse.activations.execution_order import block_stack
 from transfuse.activations.hook_points import HookPoint
 from transfuse.errors import SpecError
-from transfuse.merging.layer_groups import joined_stream
+from transfuse.merging.fitting.layer_groups import joined_stream
 from transfuse.network.operations import Junction, Linear, Norm
 from transfuse.network.spec import Spec
 

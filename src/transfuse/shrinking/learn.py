@@ -11,7 +11,7 @@ from transfuse.base.batch import Batch
 from transfuse.config.literals import LearningOptions
 from transfuse.distillation.teacher_weighting import uniform
 from transfuse.distillation.validation import BatchSplit
-from transfuse.merging.learned_weights import WeightDistillation
+from transfuse.merging.training.learned_weights import WeightDistillation
 from transfuse.network.operations import Linear
 from transfuse.network.output_losses import EMBEDDINGS, OutputLoss
 from transfuse.network.outputs import AnswerStates, embedding_states, given_logits

@@ -13,7 +13,7 @@ from transfuse.activations.hooks import record_activations
 from transfuse.activations.token_importance import PositionWeights, weights_at
 from transfuse.base.batch import Batch, first_batches, row_positions
 from transfuse.base.budget import token_count
-from transfuse.merging.least_squares import ROWS_PER_INPUT
+from transfuse.merging.fitting.least_squares import ROWS_PER_INPUT
 from transfuse.shrinking.projection import Projection
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from transfuse.checkpoint.config_file import read_config
-from transfuse.checkpoint.load import Model, local_directory, model_name, unmerged_directory
-from transfuse.checkpoint.sentences import POOLING, read_modules
+from transfuse.checkpoint.reading.config_file import read_config
+from transfuse.checkpoint.reading.load import Model, local_directory, model_name, unmerged_directory
+from transfuse.checkpoint.reading.sentences import POOLING, read_modules
 from transfuse.config.shrink_options import SIZE_NAMES, ShrinkOptions
 from transfuse.errors import CheckpointError, ConfigError, TransfuseError
 from transfuse.network.changed_spaces import changed_sizes

@@ -7,10 +7,10 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from transfuse.base.folders import given_path
-from transfuse.checkpoint.origin import Origin
-from transfuse.checkpoint.output import Overwrite
-from transfuse.checkpoint.save import model_writer, save_checkpoint
-from transfuse.checkpoint.shrunk_card import shrunk_card
+from transfuse.checkpoint.cards.shrunk import shrunk_card
+from transfuse.checkpoint.record.origin import Origin
+from transfuse.checkpoint.writing.output import Overwrite
+from transfuse.checkpoint.writing.save import model_writer, save_checkpoint
 from transfuse.shrinking.streamed import streamed_writer
 
 

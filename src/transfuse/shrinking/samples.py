@@ -6,12 +6,12 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch
 from transfuse.base.progress import Progress
-from transfuse.checkpoint.load import Model
+from transfuse.checkpoint.reading.load import Model
 from transfuse.config.shrink_options import ShrinkOptions
-from transfuse.data.generation import given_or_generated
 from transfuse.data.prepare import draw, open_calibration, prepare
 from transfuse.data.sample_budget import SampleBudget
 from transfuse.data.samples import Samples
+from transfuse.data.text.generation import given_or_generated
 
 
 def read_samples(

@@ -18,12 +18,12 @@ from transfuse.base.memory_limit import planned_limit
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.base.torch_settings import own_torch_settings
-from transfuse.checkpoint.finite import check_finite, check_range
-from transfuse.checkpoint.given_models import check_given, wrapper_advice
-from transfuse.checkpoint.load import NO_MODEL, Model, load_empty, load_model, model_name
-from transfuse.checkpoint.origin import Origin, origin, run_facts
-from transfuse.checkpoint.spill import TensorSpill
-from transfuse.checkpoint.ties import check_ties
+from transfuse.checkpoint.reading.finite import check_finite, check_range
+from transfuse.checkpoint.reading.given_models import check_given, wrapper_advice
+from transfuse.checkpoint.reading.load import NO_MODEL, Model, load_empty, load_model, model_name
+from transfuse.checkpoint.reading.spill import TensorSpill
+from transfuse.checkpoint.reading.ties import check_ties
+from transfuse.checkpoint.record.origin import Origin, origin, run_facts
 from transfuse.config.data_options import GENERATED, is_generated
 from transfuse.config.make import make
 from transfuse.config.settings import UNRELATED_OPTIONS, memory_bytes, torch_dtype

@@ -10,10 +10,10 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transfuse.base.batch import Batch
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.progress import Progress
-from transfuse.checkpoint.mapped_model import mapped_zeros
-from transfuse.checkpoint.spill import TensorSpill
+from transfuse.checkpoint.reading.mapped_model import mapped_zeros
+from transfuse.checkpoint.reading.spill import TensorSpill
 from transfuse.distillation.validation import BatchSplit
-from transfuse.merging.least_squares import least_squares
+from transfuse.merging.fitting.least_squares import least_squares
 from transfuse.network.model import Network, declaration, empty_like, network
 from transfuse.network.parameter_count import parameter_count
 from transfuse.network.sizes import Sizes, resized, sizes_of

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from transfuse.base.batch import Batch, batch_size, first_samples
 from transfuse.distillation.validation import BatchSplit, split_samples
-from transfuse.merging.learning import MAX_FITTED_SAMPLES
+from transfuse.merging.training.learning import MAX_FITTED_SAMPLES
 
 
 def split(batches: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from transfuse.activations.hook_points import HookPoint
-from transfuse.merging.gram import GramMatrix, accumulate, gram_matrix
-from transfuse.merging.kept_units import chosen_units
+from transfuse.merging.fitting.gram import GramMatrix, accumulate, gram_matrix
+from transfuse.merging.fitting.kept_units import chosen_units
 from transfuse.network.axes import without_direction
 from transfuse.network.operations import Norm
 from transfuse.network.space import Dual, Space

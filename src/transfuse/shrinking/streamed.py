@@ -15,12 +15,12 @@ from transformers import PreTrainedModel
 from transfuse.base.budget import FLOAT_BYTES, check_free_memory, free_bytes
 from transfuse.base.lazy import Lazy
 from transfuse.base.memory_limit import allowed_bytes
-from transfuse.checkpoint.lazy_tensors import tensor_locations
-from transfuse.checkpoint.load import Model, load_empty, local_directory
-from transfuse.checkpoint.mapped_model import map_model
-from transfuse.checkpoint.save import Writer
-from transfuse.checkpoint.spill import TensorSpill
-from transfuse.checkpoint.stored_layout import write_like
+from transfuse.checkpoint.reading.lazy_tensors import tensor_locations
+from transfuse.checkpoint.reading.load import Model, load_empty, local_directory
+from transfuse.checkpoint.reading.mapped_model import map_model
+from transfuse.checkpoint.reading.spill import TensorSpill
+from transfuse.checkpoint.writing.save import Writer
+from transfuse.checkpoint.writing.stored_layout import write_like
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.errors import ConfigError
 from transfuse.network.model import Network, network

@@ -16,9 +16,9 @@ from transfuse.base.budget import cache_bytes
 from transfuse.base.grouping import groups_within
 from transfuse.base.progress import Progress
 from transfuse.errors import SpecError
-from transfuse.merging.gram import GramMatrix, accumulate, bias_index, gram_matrix
-from transfuse.merging.kept_units import chosen_units, reader_of_units
-from transfuse.merging.layer_groups import entries_by_unit, root_space
+from transfuse.merging.fitting.gram import GramMatrix, accumulate, bias_index, gram_matrix
+from transfuse.merging.fitting.kept_units import chosen_units, reader_of_units
+from transfuse.merging.fitting.layer_groups import entries_by_unit, root_space
 from transfuse.network.axes import leaves
 from transfuse.network.operations import Linear
 from transfuse.network.space import Axis, Space

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from transfuse.alignment.exact.groups import random_alignment
 from transfuse.alignment.transform import Maps, transform_all
 from transfuse.base.batch import cast
-from transfuse.checkpoint.load import with_eager_experts
+from transfuse.checkpoint.reading.load import with_eager_experts
 from transfuse.errors import ConfigError, SpecError
 from transfuse.network.inputs import model_inputs
 from transfuse.network.layout import split_fused, unfused

@@ -23,7 +23,7 @@ from transfuse.alignment.transform import transform_tensor
 from transfuse.base.counted import counted_names
 from transfuse.base.folders import given_path
 from transfuse.base.owners import by_owner
-from transfuse.checkpoint.output import atomic_file
+from transfuse.checkpoint.writing.output import atomic_file
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.network.model import Network
 from transfuse.network.operations import Axes

@@ -21,7 +21,7 @@ from transfuse.alignment.match_store import LazyMaps, MatchStore
 from transfuse.alignment.spec_for import flow_spec
 from transfuse.alignment.transform import transform_all
 from transfuse.base.lazy import Lazy
-from transfuse.checkpoint.ties import is_tied
+from transfuse.checkpoint.reading.ties import is_tied
 from transfuse.config.flow_options import FlowOptions
 from transfuse.errors import ConfigError
 from transfuse.network.compatible import check_same_nested

@@ -11,11 +11,11 @@ from sklearn.datasets import load_digits
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
 from transfuse.base.libraries import quiet
-from transfuse.checkpoint.load import load_model
-from transfuse.checkpoint.output import write_json
-from transfuse.checkpoint.owned import json_or_none
+from transfuse.checkpoint.reading.load import load_model
+from transfuse.checkpoint.writing.output import write_json
+from transfuse.checkpoint.writing.owned import json_or_none
 from transfuse.cli.demo.training import Recipe, train_classifier
-from transfuse.data.images import image_preparer
+from transfuse.data.image.images import image_preparer
 from transfuse.data.load import load_samples
 from transfuse.data.samples import Samples
 from transfuse.errors import TransfuseError

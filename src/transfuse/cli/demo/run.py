@@ -14,8 +14,8 @@ from transformers import PreTrainedModel
 from transfuse.base.folders import make_folder
 from transfuse.base.libraries import quiet
 from transfuse.base.progress import Progress
-from transfuse.checkpoint.command import fuse_call
-from transfuse.checkpoint.owned import DEMO_MARKER
+from transfuse.checkpoint.record.command import fuse_call
+from transfuse.checkpoint.writing.owned import DEMO_MARKER
 from transfuse.cli.demo.digits import batches, digits, halves, parent, processor
 from transfuse.cli.jobs.report import build_report
 from transfuse.cli.jobs.report_files import update_card, write_report

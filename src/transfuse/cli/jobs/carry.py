@@ -8,7 +8,7 @@ from typing import Any
 from transfuse.base.memory_limit import planned_limit
 from transfuse.base.progress import Progress
 from transfuse.base.timing import peak_bytes
-from transfuse.checkpoint.locked_output import locked_output
+from transfuse.checkpoint.writing.locked_output import locked_output
 from transfuse.cli.jobs.fuse import measure_fused, with_adapter_record, with_report
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
 from transfuse.cli.jobs.quality import measured_quality
@@ -17,10 +17,10 @@ from transfuse.cli.jobs.report_files import after_writing
 from transfuse.cli.jobs.written import Written
 from transfuse.cli.targets import overwrite_policy
 from transfuse.config.job import Job
-from transfuse.data.generation import calibration_samples
-from transfuse.fusion.carry import carried, match_for_carry
-from transfuse.fusion.carry_plan import carry_plan
-from transfuse.fusion.plan import FusionPlan
+from transfuse.data.text.generation import calibration_samples
+from transfuse.fusion.carrying.carry import carried, match_for_carry
+from transfuse.fusion.carrying.requirements import carry_plan
+from transfuse.fusion.planning.plan import FusionPlan
 from transfuse.report.carried import carried_verdict
 
 

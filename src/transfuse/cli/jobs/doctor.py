@@ -7,15 +7,15 @@ from statistics import fmean
 from transfuse.base.budget import available_bytes
 from transfuse.base.progress import Progress
 from transfuse.base.sizes import format_bytes
-from transfuse.checkpoint.load import load_empty
+from transfuse.checkpoint.reading.load import load_empty
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
 from transfuse.config.options import Options
+from transfuse.data.files.splits import CALIBRATION
 from transfuse.data.load import open_samples
 from transfuse.data.processors import model_processor
-from transfuse.data.splits import CALIBRATION
 from transfuse.errors import ConfigError, SpecError
-from transfuse.fusion.compatible import load
-from transfuse.fusion.plan import STARTUP_BYTES, Estimate, ModelHeader, SpaceKind, model_header, spaces_by_kind
+from transfuse.fusion.models.compatible import load
+from transfuse.fusion.planning.plan import STARTUP_BYTES, Estimate, ModelHeader, SpaceKind, model_header, spaces_by_kind
 from transfuse.verification.declaration import check_declaration
 from transfuse.verification.self_fusion import Recovery, recover
 

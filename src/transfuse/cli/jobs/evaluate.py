@@ -7,8 +7,8 @@ from pathlib import Path
 from transfuse.alignment.interface import aligned_weights
 from transfuse.base.budget import check_free_memory
 from transfuse.base.progress import Progress
-from transfuse.checkpoint.load import load_empty
-from transfuse.checkpoint.output import atomic_file
+from transfuse.checkpoint.reading.load import load_empty
+from transfuse.checkpoint.writing.output import atomic_file
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible, load_for_measurement
 from transfuse.config.options import Options
 from transfuse.data.samples import Samples
@@ -20,9 +20,9 @@ from transfuse.evaluation.metrics import known_measures
 from transfuse.evaluation.models import evaluate_models
 from transfuse.evaluation.references import parents_in_one_basis
 from transfuse.fusion.align import align
-from transfuse.fusion.compatible import with_anchor_form
-from transfuse.fusion.plan import STARTUP_BYTES, Estimate
-from transfuse.fusion.size_samples import SizeSamples
+from transfuse.fusion.models.compatible import with_anchor_form
+from transfuse.fusion.planning.plan import STARTUP_BYTES, Estimate
+from transfuse.fusion.sizes.samples import SizeSamples
 
 
 def eval_job(models: Sequence[str], data: str, limit: int | None, options: Options, progress: Progress) -> Evaluation:

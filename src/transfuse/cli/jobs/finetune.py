@@ -11,10 +11,10 @@ from transfuse.base.budget import FLOAT_BYTES, check_free_memory
 from transfuse.base.folders import remove_empty
 from transfuse.base.progress import Progress
 from transfuse.base.rank import is_first_process
-from transfuse.checkpoint.load import load_empty
-from transfuse.checkpoint.locked_output import locked_output
-from transfuse.checkpoint.output import check_outside, check_target
-from transfuse.checkpoint.owned import RUN_STATE
+from transfuse.checkpoint.reading.load import load_empty
+from transfuse.checkpoint.writing.locked_output import locked_output
+from transfuse.checkpoint.writing.output import check_outside, check_target
+from transfuse.checkpoint.writing.owned import RUN_STATE
 from transfuse.cli.jobs.inspection import check_checkpoints
 from transfuse.cli.jobs.quality import training_quality
 from transfuse.cli.jobs.report_files import after_writing

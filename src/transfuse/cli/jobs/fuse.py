@@ -12,9 +12,9 @@ from transfuse.base.memory_limit import planned_limit
 from transfuse.base.progress import Progress, silent
 from transfuse.base.timing import peak_bytes
 from transfuse.base.unique_json import read_json
-from transfuse.checkpoint.companions import RECORD
-from transfuse.checkpoint.push import push_folder
-from transfuse.checkpoint.sentences import check_sentence_modules
+from transfuse.checkpoint.reading.sentences import check_sentence_modules
+from transfuse.checkpoint.writing.companions import RECORD
+from transfuse.checkpoint.writing.push import push_folder
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
 from transfuse.cli.jobs.quality import measured_quality, quick_measurement
 from transfuse.cli.jobs.report import DEFAULT_LIMIT, Report, build_report, samples_to_measure
@@ -23,20 +23,20 @@ from transfuse.cli.jobs.work import working_in
 from transfuse.cli.jobs.written import Written
 from transfuse.cli.targets import WorkDir, overwrite_policy
 from transfuse.config.job import Job
-from transfuse.data.generation import calibration_samples
+from transfuse.data.text.generation import calibration_samples
 from transfuse.errors import InterruptedRunError, TransfuseError
 from transfuse.evaluation.samples import MeasuredSamples
-from transfuse.fusion.data_memory import check_data_memory
 from transfuse.fusion.fuse import merge
 from transfuse.fusion.match import match
 from transfuse.fusion.matched import Matched
+from transfuse.fusion.models.unloaded import unloaded_models
 from transfuse.fusion.other_processors import warned_of_processors
-from transfuse.fusion.plan import FusionPlan, fusion_plan
-from transfuse.fusion.plan_data import data_estimate
+from transfuse.fusion.planning.data_memory import check_data_memory
+from transfuse.fusion.planning.plan import FusionPlan, fusion_plan
+from transfuse.fusion.planning.streaming_choice import needs_streaming
+from transfuse.fusion.planning.with_data import data_estimate
 from transfuse.fusion.result import Fusion
-from transfuse.fusion.size_samples import SizeSamples
-from transfuse.fusion.streaming_choice import needs_streaming
-from transfuse.fusion.unloaded import unloaded_models
+from transfuse.fusion.sizes.samples import SizeSamples
 from transfuse.report.facts import Measurement
 from transfuse.report.verdict import verdict
 

@@ -8,23 +8,23 @@ from transformers import PreTrainedConfig
 from transfuse.alignment.interface import AlignContext
 from transfuse.base.batch import Batch
 from transfuse.base.progress import Progress
-from transfuse.checkpoint.config_file import read_config
-from transfuse.checkpoint.files import weight_files
-from transfuse.checkpoint.load import local_directory
-from transfuse.checkpoint.sentences import check_sentence_modules
+from transfuse.checkpoint.reading.config_file import read_config
+from transfuse.checkpoint.reading.files import weight_files
+from transfuse.checkpoint.reading.load import local_directory
+from transfuse.checkpoint.reading.sentences import check_sentence_modules
 from transfuse.config.options import Options
 from transfuse.config.settings import Settings
+from transfuse.data.files.splits import CALIBRATION
 from transfuse.data.load import open_samples
 from transfuse.data.measured_tasks import check_trainable
-from transfuse.data.splits import CALIBRATION
 from transfuse.errors import SpecError
 from transfuse.evaluation.samples import MeasuredSamples, measured_samples
-from transfuse.fusion.anchor_sizes import with_anchor_sizes
 from transfuse.fusion.calibration import calibrate
-from transfuse.fusion.compatible import borrowed_by_sources, checked_networks, load, with_anchor_form
+from transfuse.fusion.models.compatible import borrowed_by_sources, checked_networks, load, with_anchor_form
+from transfuse.fusion.models.vocabulary import token_rows
 from transfuse.fusion.other_processors import warned_of_processors
-from transfuse.fusion.size_samples import SizeSamples
-from transfuse.fusion.vocabulary import token_rows
+from transfuse.fusion.sizes.anchor_sizes import with_anchor_sizes
+from transfuse.fusion.sizes.samples import SizeSamples
 from transfuse.network.class_order import warn_of_order
 from transfuse.network.families import FAMILIES, declare
 from transfuse.network.model import Network

@@ -8,12 +8,12 @@ from typing import Any
 
 from transfuse.base.memory_limit import is_out_of_memory
 from transfuse.base.progress import Progress
-from transfuse.checkpoint.config_file import read_config
-from transfuse.checkpoint.load import local_directory
+from transfuse.checkpoint.reading.config_file import read_config
+from transfuse.checkpoint.reading.load import local_directory
 from transfuse.config.data_options import DataOptions, is_generated
 from transfuse.config.job import Job
 from transfuse.config.settings import Settings
-from transfuse.data.splits import with_split
+from transfuse.data.files.splits import with_split
 from transfuse.data.tasks import task, with_model_ids
 from transfuse.errors import DataError, SpecError, TransfuseError
 from transfuse.evaluation.measures import headline, phrase, unit

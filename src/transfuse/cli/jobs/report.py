@@ -10,20 +10,20 @@ from transformers import PreTrainedModel
 from transfuse.alignment.spec_for import alignment_spec
 from transfuse.base.counted import counted
 from transfuse.base.progress import Progress
-from transfuse.checkpoint.command import carry_call, fuse_call, non_default_options
-from transfuse.checkpoint.config_file import read_config
-from transfuse.checkpoint.load import load_model, local_directory
-from transfuse.checkpoint.memory_inputs import has_samples_in_memory
-from transfuse.checkpoint.origin import resolved
-from transfuse.checkpoint.owned import REPORT_PAGE
+from transfuse.checkpoint.reading.config_file import read_config
+from transfuse.checkpoint.reading.load import load_model, local_directory
+from transfuse.checkpoint.record.command import carry_call, fuse_call, non_default_options
+from transfuse.checkpoint.record.memory_inputs import has_samples_in_memory
+from transfuse.checkpoint.record.origin import resolved
+from transfuse.checkpoint.writing.owned import REPORT_PAGE
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
 from transfuse.cli.jobs.report_files import check_unmeasured, report_texts, update_card, write_report
 from transfuse.cli.jobs.report_inputs import check_same_samples, read_record, samples_of, unchanged_path
 from transfuse.config.data_options import is_generated
 from transfuse.config.make import make
 from transfuse.config.options import Options
-from transfuse.data.generation import calibration_samples
 from transfuse.data.tasks import with_model_ids
+from transfuse.data.text.generation import calibration_samples
 from transfuse.errors import DataError, SpecError
 from transfuse.evaluation.samples import MeasuredSamples, measured_samples
 from transfuse.fusion.compare import Row

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from transfuse.base.folders import make_folder
 from transfuse.base.progress import Progress
-from transfuse.checkpoint.card import task_of
-from transfuse.checkpoint.card_quality import with_quality
-from transfuse.checkpoint.companions import CARD
-from transfuse.checkpoint.output import atomic_file
-from transfuse.checkpoint.owned import REPORT_JSON, REPORT_PAGE, is_own_file, json_or_none
+from transfuse.checkpoint.cards.card import task_of
+from transfuse.checkpoint.cards.quality import with_quality
+from transfuse.checkpoint.writing.companions import CARD
+from transfuse.checkpoint.writing.output import atomic_file
+from transfuse.checkpoint.writing.owned import REPORT_JSON, REPORT_PAGE, is_own_file, json_or_none
 from transfuse.cli.output import json_values
 from transfuse.cli.targets import check_report
 from transfuse.errors import ConfigError, InterruptedRunError, TransfuseError

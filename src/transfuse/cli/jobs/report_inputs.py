@@ -8,11 +8,11 @@ from typing import Any
 from transfuse.base.batch import Batch, batch_size
 from transfuse.base.counted import counted
 from transfuse.base.hashing import samples_digest
-from transfuse.checkpoint.companions import RECORD
-from transfuse.checkpoint.files import file_hashes
-from transfuse.checkpoint.load import local_directory
-from transfuse.checkpoint.memory_inputs import has_samples_in_memory, matched_on_samples
-from transfuse.checkpoint.origin import resolved
+from transfuse.checkpoint.reading.files import file_hashes
+from transfuse.checkpoint.reading.load import local_directory
+from transfuse.checkpoint.record.memory_inputs import has_samples_in_memory, matched_on_samples
+from transfuse.checkpoint.record.origin import resolved
+from transfuse.checkpoint.writing.companions import RECORD
 from transfuse.errors import CheckpointError, ConfigError, DataError
 
 

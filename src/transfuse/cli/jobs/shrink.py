@@ -8,9 +8,9 @@ from typing import Any
 from transfuse.base.memory_limit import limit_for, planned_limit
 from transfuse.base.progress import Progress
 from transfuse.base.timing import peak_bytes
-from transfuse.checkpoint.command import shrink_call
-from transfuse.checkpoint.load import load_empty
-from transfuse.checkpoint.output import check_target
+from transfuse.checkpoint.reading.load import load_empty
+from transfuse.checkpoint.record.command import shrink_call
+from transfuse.checkpoint.writing.output import check_target
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
 from transfuse.cli.jobs.quality import QUICK_LIMIT, measured_quality, unmeasured, why_unmeasured
 from transfuse.cli.jobs.report import DEFAULT_LIMIT, Report
@@ -20,7 +20,7 @@ from transfuse.cli.jobs.written import Written
 from transfuse.cli.targets import WorkDir
 from transfuse.cli.validation import ShrinkRequest
 from transfuse.config.data_options import is_generated
-from transfuse.data.generation import calibration_samples
+from transfuse.data.text.generation import calibration_samples
 from transfuse.errors import TransfuseError
 from transfuse.evaluation.models import evaluate_models
 from transfuse.report.facts import Facts, Measurement

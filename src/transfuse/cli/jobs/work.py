@@ -8,8 +8,8 @@ from pathlib import Path
 from transfuse.base.distributed import process_group
 from transfuse.base.folders import make_folder, remove_empty
 from transfuse.base.lock import file_lock
-from transfuse.checkpoint.locked_output import locked_output
-from transfuse.checkpoint.owned import CACHE_FOLDER, MARKER
+from transfuse.checkpoint.writing.locked_output import locked_output
+from transfuse.checkpoint.writing.owned import CACHE_FOLDER, MARKER
 from transfuse.cli.targets import WorkDir
 from transfuse.errors import ConfigError, DataError, MemoryLimitError, SpecError
 

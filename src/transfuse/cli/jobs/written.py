@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transfuse.checkpoint.owned import REPORT_PAGE
+from transfuse.checkpoint.writing.owned import REPORT_PAGE
 
 if TYPE_CHECKING:
     from transfuse.cli.jobs.report import Report

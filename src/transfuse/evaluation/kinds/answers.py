@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch
-from transfuse.data.questions import text_of
+from transfuse.data.text.questions import text_of
 from transfuse.evaluation.kind import Columns, LabeledKind, mean_of_log_probabilities, outputs
 from transfuse.evaluation.kinds.classes import divergence
 from transfuse.evaluation.metrics import Score, ratio

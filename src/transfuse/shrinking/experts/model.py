@@ -15,7 +15,7 @@ from transfuse.base.budget import cache_bytes, token_count
 from transfuse.base.cache import NO_STORE, Store
 from transfuse.base.progress import Progress
 from transfuse.distillation.validation import BatchSplit
-from transfuse.merging.layers import restore_modules, save_modules, submodules
+from transfuse.merging.fitting.layers import restore_modules, save_modules, submodules
 from transfuse.network.model import declaration
 from transfuse.shrinking.experts.fit import FitFn, fit_experts
 from transfuse.shrinking.experts.layer import ExpertLayer, ExpertModules, expert_layers

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from transfuse.merging.gram import GramMatrix, accumulate, bias_index, gram_matrix
-from transfuse.merging.kept_units import chosen_units
+from transfuse.merging.fitting.gram import GramMatrix, accumulate, bias_index, gram_matrix
+from transfuse.merging.fitting.kept_units import chosen_units
 from transfuse.shrinking.experts.layer import CHUNK, Expert, ExpertModules, side_by_side
 from transfuse.shrinking.experts.rows import Rows
 

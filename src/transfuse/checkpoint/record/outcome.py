@@ -1,0 +1,58 @@
+"""What learning the weights of a fusion came to, by its record."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from transfuse.base.counted import counted
+from transfuse.checkpoint.record.resized import gave_up
+from transfuse.config.literals import ALIGNMENTS, FITTED_LAYERS, KEEP_WEIGHT
+
+PARENT = "model {}"  # as a start of the training, by its number
+PARENTS = "the mean of the parents"
+
+
+def kept_parent(record: Mapping[str, Any]) -> int | None:
+    """Return the index of the model that is the result, because nothing was better; None if there is none."""
+    history = record.get("learned_weights", {"best": 1})
+    found = None if history["best"] else re.fullmatch(PARENT.format(r"(\d+)"), history.get("start", ""))
+    return None if found is None else int(found[1]) - 1
+
+
+def keeps_function(record: Mapping[str, Any], index: int) -> bool:
+    """Return whether a model still computed what it did, once it had the basis and the shape of the anchor."""
+    name = record["models"][index]["path"] or f"model {index + 1}"
+    changed = any(line.startswith(f"{name}: has ") and gave_up(line) for line in record.get("resized", ()))
+    return not changed and (not index or ALIGNMENTS.get(record["options"]["align"], False))
+
+
+def reference(record: Mapping[str, Any]) -> str:
+    """Return whose predictions the loss is compared with: the parents', or those that a carried fine-tune follows."""
+    if "carried" not in record:
+        return PARENTS
+    keeps = record["kept_samples"] and record["options"]["head"] == "fused"  # a new head says nothing of the new base
+    return "the tuned model" + (
+        f", plus {KEEP_WEIGHT} times that above the new base on samples to keep," if keeps else ""
+    )
+
+
+def learning_line(history: Mapping[str, Any], above: str = PARENTS) -> str:
+    """Return what learning the weights did: its steps, its start, and the loss on held-out samples.
+
+    Args:
+        history: `learned_weights` of a record.
+        above: whose predictions the loss is compared with.
+    """
+    start = history.get("start", FITTED_LAYERS)
+    gap = history.get("reached", min(history["excess"]))
+    unit = history.get("unit", "nats")
+    reached = f"{abs(gap):.3f} {unit} {'above' if gap > 0 else 'below'} {above} on held-out samples"
+    if history.get("refitted"):
+        why = "training gained too little" if history["steps"] else "no training"
+        again = "so the layers were fitted again, this time to held-out samples too"
+        return f"{why}, {again}; before that, they were {reached}"
+    if history["best"]:
+        return f"weights learned in {counted(history['steps'], 'step')} from {start}, {reached}"
+    if history["steps"]:
+        return f"training gained nothing, so the result is {start}, {reached}"
+    return f"no training, because the best start on held-out samples is {start}, {reached}"

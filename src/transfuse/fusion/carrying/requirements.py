@@ -1,0 +1,234 @@
+"""The options of carrying a fine-tune to another base, and what it requires."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from transfuse.base.progress import Progress, silent
+from transfuse.checkpoint.reading.load import Model, local_directory
+from transfuse.config.make import make
+from transfuse.config.options import Options
+from transfuse.config.validation import carry_merging, check_carry
+from transfuse.data.text.texts import vocabulary
+from transfuse.errors import ConfigError
+from transfuse.fusion.carrying.processor import processor_source
+from transfuse.fusion.models.compatible import check_compatible, empty_model, with_anchor_form
+from transfuse.fusion.models.vocabulary import differing_tokens
+from transfuse.fusion.other_processors import warned_of_processors
+from transfuse.fusion.planning.data_memory import check_data_memory
+from transfuse.fusion.planning.plan import Estimate, FusionPlan, fusion_plan
+from transfuse.fusion.planning.with_data import DataEstimate, data_estimate
+from transfuse.fusion.sizes.changes import depth
+from transfuse.network.compatible import TOKEN_ADVICE
+from transfuse.network.config_fields import differences, shape_differences
+from transfuse.network.layout import unfused
+from transfuse.network.model import Network, declaration
+from transfuse.network.output_losses import problem_type
+from transfuse.network.spec import Spec
+
+ROLES = ("new base", "base", "tuned")  # of the models, in the order of the record
+OTHER_TUNED = "give a fine-tune of the base"
+SAME_SHAPE = "a fine-tune has the shape of its base; give the base that was tuned"
+OTHER_FAMILY = "give a new base of the same kind"
+OTHER_DEPTH = "give models with equal numbers of blocks"
+OTHER_FUNCTION = "give three models that take the same inputs and compute alike"
+OTHER_TOKENS = "all three models must share one vocabulary"
+POSITIONS = ("position_id", "distance")  # how the names of spaces of positions end
+OTHER_WIDTHS = (
+    "the new base has other widths than the base, so it learns from samples; give --data, or a new base of the same"
+    " configuration"
+)
+OTHER_HEAD = (
+    "the new base has other widths than the base, so it cannot take the head of the tuned model; give three models with"
+    " one head and one list of classes"
+)
+OTHER_EFFORT = "the new base has other widths than the base, so it is trained; leave --effort quick out"
+OTHER_OPTIONS = (
+    "the new base has other widths than the base, so nothing is aligned; leave --groups, --match-on and --maps out"
+)
+UNTRAINED_MERGE = "least-squares"  # how models are merged if nothing is trained
+
+
+def carry_options(options: dict[str, Any], has_data: bool, has_keep: bool) -> Options:
+    """Return the options of `fuse` that carrying amounts to.
+
+    Raises:
+        ConfigError: an option does not apply.
+    """
+    check_carry([*options, *(["keep"] if has_keep else [])], has_data)
+    merging = carry_merging(has_data)
+    if options.get("merge", merging) != merging:
+        raise ConfigError("merge: carrying chooses it itself; leave it out, or choose the effort")
+    fixed = {"merge": merging, "match_on": "both" if has_data else "weights"}
+    uniform = {"teacher_weighting": "uniform"} if has_data else {}
+    given = {name: value for name, value in options.items() if (name, value) != ("match_on", "auto")}
+    chosen: Options = make(Options, fixed | uniform | given)
+    if has_data and not chosen.learning().trains:
+        return chosen.model_copy(update={"merge": UNTRAINED_MERGE})
+    return chosen
+
+
+def options_for(options: Options, new_base: Model, base: Model, tuned: Model, has_data: bool) -> Options:
+    """Return the options that these models need.
+
+    The head of the tuned model is kept if some model has another head or other classes. A new base of other widths is
+    not aligned, and learns from the tuned model.
+
+    Raises:
+        ConfigError: the models do not take the same inputs or compute differently, or the new base has other widths,
+            and there are no samples, no training, a new head, or options of an alignment.
+    """
+    models = (new_base, base, tuned)
+    new_name, base_name, tuned_name = names_by_role(models)
+    for name, other, is_same in ((base_name, "base", base == tuned), (new_name, "new base", new_base == tuned)):
+        if is_same:
+            raise ConfigError(f"{name}: is both the {other} and the tuned model, so there is nothing to carry")
+    empty = [empty_model(model, options) for model in models]
+    old = empty[1].config
+    for name, config, advice in (
+        (new_name, empty[0].config, OTHER_FAMILY),
+        (tuned_name, empty[2].config, OTHER_TUNED),
+    ):
+        if config.model_type != old.model_type:
+            kinds = f"its model_type is {config.model_type}, that of the base is {old.model_type}"
+            raise ConfigError(f"{name}: {kinds}; {advice}")
+        if (own := depth(config)) != (blocks := depth(old)):
+            raise ConfigError(f"{name}: has {own} blocks, the base has {blocks}; {OTHER_DEPTH}")
+    _check_same_tokens(models, empty)
+    heads = {(type(each), tuple((each.config.id2label or {}).items()), problem_type(each.config)) for each in empty}
+    changes: dict[str, Any] = {} if len(heads) == 1 else {"head": "anchor"}
+    order, names = [empty[2], *empty[:2]], [tuned_name, new_name, base_name]
+    unresized = options.model_copy(update={**changes, "align": "none"})  # the new base keeps its own widths
+    _check_alike(with_anchor_form(order, names, unresized), names)
+    if has_other_widths(*empty[:2]):
+        if not has_data:
+            raise ConfigError(OTHER_WIDTHS)
+        if changes:
+            raise ConfigError(OTHER_HEAD)
+        if not options.learning().trains:
+            raise ConfigError(OTHER_EFFORT)
+        if options.groups != "all" or options.match_on != "both":
+            raise ConfigError(OTHER_OPTIONS)
+        changes = {"align": "none"}
+    return options.model_copy(update=changes)
+
+
+def has_other_widths(model: PreTrainedModel, other: PreTrainedModel) -> bool:
+    """Return whether spaces of two models have different numbers of units, in the same layers."""
+    units, other_units = (
+        {name: space.units for name, space in unfused(declaration(each)).spaces().items() if space.free}
+        for each in (model, other)
+    )
+    shared = units.keys() & other_units.keys()
+    return any(units[name] != other_units[name] for name in shared)
+
+
+def _check_same_tokens(models: Sequence[Model], empty: Sequence[PreTrainedModel]) -> None:
+    """Raise `ConfigError` if the tokenizer of the new base or of the base is not that of the tuned model.
+
+    Args:
+        models: the new base, the base and the tuned model. Loaded models have no tokenizer, and are not compared.
+        empty: the same models without weights.
+    """
+    if any(isinstance(model, PreTrainedModel) for model in models):
+        return
+    folders = [local_directory(str(model), "allow") for model in models]
+    *others, tuned = (vocabulary(folder, model.config) for folder, model in zip(folders, empty, strict=True))
+    for name, tokens in zip(models, others, strict=False):
+        if tokens is not None and tuned is not None and tokens != tuned:
+            differing = differing_tokens(tokens, tuned)
+            raise ConfigError(f"{models[-1]}: its tokenizer differs from that of {name} in {differing}; {OTHER_TOKENS}")
+
+
+def _check_alike(models: Sequence[PreTrainedModel], names: Sequence[str]) -> None:
+    """Raise `ConfigError` unless all compute alike, on inputs of one size, and the tuned model has its base's shape.
+
+    Args:
+        models: the tuned model, the new base and the base, in the form of the tuned model.
+    """
+    tuned, *others = models
+    architecture = type(tuned).__name__
+    shapes = ((_positions, OTHER_FUNCTION), (_units, SAME_SHAPE))
+    for model, name, (measure, shape_advice) in zip(others, names[1:], shapes, strict=True):
+        functions = differences(tuned.config, model.config, architecture)
+        sizes = shape_differences(tuned.config, model.config, architecture, measure)
+        for found, advice in ((functions, OTHER_FUNCTION), (sizes, shape_advice)):
+            for field in found:
+                hint = TOKEN_ADVICE.get(field.path.rpartition(".")[2], advice)
+                values = f"{field.path} is {field.source!r:.80}, that of {names[0]} is {field.anchor!r:.80}"
+                raise ConfigError(f"{name}: {values}; {hint}")
+
+
+def _positions(spec: Spec) -> dict[str, int]:
+    """Return the numbers of positions, by the name of their space."""
+    spaces = [space for axes in spec.tensors().values() for axis in axes for space in axis.spaces()]
+    return {space.name: space.units for space in spaces if space.name.endswith(POSITIONS)}
+
+
+def _units(spec: Spec) -> dict[str, int]:
+    """Return the numbers of positions and of units, by the name of their space."""
+    widths = {name: space.units for name, space in unfused(spec).spaces().items() if space.free}
+    return _positions(spec) | widths
+
+
+def names_by_role(models: Sequence[Model]) -> list[str]:
+    """Return what to call the new base, the base and the tuned model: their paths, or the roles of loaded models."""
+    return [
+        f"the {role} model" if isinstance(model, PreTrainedModel) else str(model)
+        for role, model in zip(ROLES, models, strict=True)
+    ]
+
+
+def check_differs(tuned: Network, other: Network, advice: str) -> None:
+    """Raise `ConfigError` if the tuned model has the weights of another model, so that there is nothing to carry."""
+    own = other.tensors
+    if all(name in own and torch.equal(values, own[name]) for name, values in tuned.tensors.items()):
+        raise ConfigError(f"{tuned.name}: has the weights of {other.name}, so there is nothing to carry; {advice}")
+
+
+def carry_estimate(
+    weights: Estimate, source: Model, data: Any, keep: Any, processor: Any = None
+) -> DataEstimate | None:
+    """Return the estimate of the memory of carrying with samples; None without samples.
+
+    Args:
+        weights: the estimate of carrying by weights.
+        source: the model whose processor prepares the samples unless `processor` is given.
+    """
+    task, kept = (data_estimate(weights, False, source, samples, processor) for samples in (data, keep))
+    return task if task is None or kept is None else replace(task, samples=task.samples.joined(kept.samples))
+
+
+def carry_plan(
+    base: str,
+    tuned: str,
+    new_base: str,
+    data: Any = None,
+    keep: Any = None,
+    max_memory: int | None = None,
+    progress: Progress = silent,
+    **options: Any,
+) -> FusionPlan:
+    """Return what carrying a fine-tune would match and require, from headers, configurations and the longest sample.
+
+    Args and Raises: as for `carry`.
+    """
+    paths = [tuned, new_base, base]
+    chosen = carry_options(options, data is not None, keep is not None)
+    chosen = options_for(chosen, new_base, base, tuned, data is not None)
+    empty = with_anchor_form([empty_model(path, chosen) for path in paths], paths, chosen)
+    check_compatible(empty, paths)
+    weights = Estimate(empty, chosen)
+    plan = fusion_plan(paths, empty, weights, streamable=False, streams=False)
+    source = processor_source(new_base, tuned, type(empty[0]).__name__)
+    estimate = carry_estimate(weights, source, data, keep)
+    if estimate is None:
+        return plan
+    compared = (source, *(path for path in (new_base, base, tuned) if path != source))
+    warned_of_processors(compared, empty[0], chosen, progress)
+    if max_memory is not None:
+        check_data_memory(estimate, max_memory, silent.warn)
+    return replace(plan, data=estimate.plan())

@@ -1,0 +1,41 @@
+"""Models that were larger than the anchor, as they were: they teach, and the result is compared with them."""
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedModel
+
+from transfuse.config.options import Options
+from transfuse.fusion.models.padded_vocabulary import is_padded, resized_to_anchor
+from transfuse.fusion.models.position_tables import with_anchor_positions
+from transfuse.fusion.models.vocabulary import Rows, recode
+from transfuse.fusion.sizes.changes import larger_models
+from transfuse.network.class_order import with_anchor_order
+from transfuse.network.model import network
+from transfuse.network.outputs import has_logits
+
+
+def whole_models(
+    given: Sequence[PreTrainedModel],
+    loaded: Sequence[PreTrainedModel],
+    names: Sequence[str],
+    rows: Sequence[Rows | None],
+    options: Options,
+) -> dict[int, PreTrainedModel]:
+    """Return the larger models as they were, with the vocabulary, positions and classes of the anchor.
+
+    Models whose outputs cannot be compared, because they have no head or get that of the anchor, are left out.
+    """
+    anchor, whole = loaded[0], {}
+    for number, model in larger_models(given, loaded).items():
+        if options.head != "fused" or not has_logits(model):
+            continue
+        converted, tokens = model, rows[number - 1]
+        if options.positions == "anchor":
+            converted = with_anchor_positions(converted, anchor, names[number])
+        if tokens is not None:
+            converted = recode(converted, tokens, anchor)
+        elif is_padded([anchor, converted], [names[0], names[number]], 1):
+            converted = resized_to_anchor(converted, anchor)
+        own = network(converted, options.torch_device(), names[number])
+        whole[number] = with_anchor_order(own, anchor.config).model
+    return whole

@@ -1,0 +1,92 @@
+"""Checks that the sizes of a model can become those of the anchor."""
+
+from dataclasses import replace
+
+from jaxtyping import Bool
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from transfuse.base.counted import counted
+from transfuse.errors import ConfigError, TransfuseError
+from transfuse.fusion.sizes.block_order import has_in_order, has_places, same_kind
+from transfuse.fusion.sizes.wider import check_wider
+from transfuse.network.sizes import EMBEDDING_WIDTH, Sizes, head_size, heads_make_width, resized
+from transfuse.shrinking.blocks import why_not_removable
+from transfuse.shrinking.possible import checked_sizes
+
+ROTARY = ("rope_parameters", "rotary_dim")  # fields of models with rotary positions
+
+
+def least_sizes(own: Sizes, wanted: Sizes) -> Sizes:
+    """Return the smaller one of every two sizes."""
+    other = wanted.given()
+    return Sizes(**{role: min(size, other[role]) for role, size in own.given().items()})
+
+
+def only_widths(sizes: Sizes) -> Sizes:
+    """Return all sizes but the number of blocks."""
+    return replace(sizes, layers=None)
+
+
+def checked_blocks(
+    anchor: PreTrainedModel, source: PreTrainedModel, own: Sizes, wanted: Sizes, difference: str
+) -> Bool[Tensor, "own place"] | None:
+    """Return which blocks of a model may take each place among the anchor's; None if it has as many blocks.
+
+    Raises:
+        ConfigError: blocks cannot be left out, or put between its own.
+    """
+    if own.layers is None or wanted.layers is None or own.layers == wanted.layers:
+        return None
+    is_deeper = own.layers > wanted.layers
+    if reason := why_not_removable(source, own.layers):
+        change = "left out of it" if is_deeper else "put between its own"
+        raise ConfigError(f"{difference}, and no blocks can be {change}: {reason}; fuse models of equal depth")
+    allowed = same_kind(source.config, anchor.config, own.layers, wanted.layers)
+    if not (has_in_order(allowed, range(own.layers)) if is_deeper else has_places(allowed)):
+        raise ConfigError(
+            f"{difference}, and no places in order have blocks of the same kind (such as layer_types in config.json);"
+            " fuse models of equal depth"
+        )
+    return allowed
+
+
+def check_widths(anchor: PreTrainedModel, source: PreTrainedModel, own: Sizes, wanted: Sizes, difference: str) -> None:
+    """Raise `ConfigError` unless a model can give up what is wider than in the anchor, and widen what is narrower."""
+    if only_widths(own) == only_widths(wanted):
+        return
+    try:
+        _check_heads(source.config, anchor.config, own, wanted)
+        small, least = source.config, only_widths(least_sizes(own, wanted))
+        if least != only_widths(own):
+            small = resized(small, checked_sizes(source, least, "it"))
+        large = resized(small, only_widths(wanted))
+        mine, theirs = (getattr(config, EMBEDDING_WIDTH, None) for config in (large, anchor.config))
+        if mine != theirs:
+            raise ConfigError(f"its {EMBEDDING_WIDTH} is {getattr(source.config, EMBEDDING_WIDTH)}, not {theirs}")
+        check_wider(source, small, large)
+    except TransfuseError as error:
+        agree = (own.heads, own.kv_heads) == (wanted.heads, wanted.kv_heads)
+        agree &= head_size(source.config) == head_size(anchor.config)
+        is_bound = own.kv_heads is not None or _is_rotary(source.config)  # so that the flow matches heads one to one
+        advice = "fuse models whose heads agree" if is_bound and not agree else "use --align flow"
+        raise ConfigError(f"{difference}, and this cannot be changed ({error}); {advice}") from error
+
+
+def _is_rotary(config: PreTrainedConfig) -> bool:
+    return any(hasattr(config, name) for name in ROTARY)
+
+
+def _check_heads(source: PreTrainedConfig, anchor: PreTrainedConfig, own: Sizes, wanted: Sizes) -> None:
+    """Raise `ConfigError` unless heads may be added to or left out of a model so that it has those of the anchor."""
+    channels, others = head_size(source), head_size(anchor)
+    fewer_heads = own.heads is not None and wanted.heads is not None and own.heads > wanted.heads
+    if channels != others and (channels > others or fewer_heads or _is_rotary(source) or not heads_make_width(source)):
+        raise ConfigError(f"its heads have {channels} channels, and those of the anchor have {others}")
+    if own.heads and own.kv_heads and wanted.heads and wanted.kv_heads:
+        served, anchor_serves = own.heads // own.kv_heads, wanted.heads // wanted.kv_heads
+        if served != anchor_serves:
+            raise ConfigError(
+                f"a key-value head of it serves {counted(served, 'query head')}, and one of the anchor serves"
+                f" {anchor_serves}"
+            )
