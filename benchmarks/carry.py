@@ -9,8 +9,8 @@ python benchmarks/carry.py --subject books --pairs 1,2 2,3 3,1 --samples 200 --f
 `cifar10`: the task is to classify images turned by a quarter; the old task is to classify upright ones. `turns`: the
 task is to say by how many quarters an image is turned, with a new head. `wider`: as `cifar10`, to a base that is half
 as wide again. `books`: the task is Tiny Shakespeare, the old task is War and Peace. Samples are unlabeled, and no model
-has seen them; those of `keep` are of the old task. How much samples to keep weigh, and that streams are not matched
-between widths, was chosen on other images than those of the test split. `taught` trains the new base on the predictions
+has seen them; those of `keep` are of the old task. How much samples to keep weigh was chosen on other images than those
+of the test split. `taught` trains the new base on the predictions
 of the tuned model for the same samples, or on those of both models for all samples, weighted by their confidence. `new
 base, trained as carry trains` has the predictions, the samples and the steps of `carry`, and starts from the new base,
 without alignment. `tuned directly` trains it as the tuned model was trained, with labels, and is the upper end. All
@@ -71,7 +71,6 @@ def measure(subject: Subject, pair: tuple[int, int], args: argparse.Namespace, p
     few, few_old = (rows.select(range(args.few)) for rows in (task, old))
     result: dict[str, Any] = pairs.setdefault(f"{first},{second}", {})
     one_head = base.config.id2label == tuned.config.id2label
-    one_width = not subject.old
 
     def add(name: str, make: Callable[[], PreTrainedModel]) -> None:
         if name in result:
@@ -99,12 +98,11 @@ def measure(subject: Subject, pair: tuple[int, int], args: argparse.Namespace, p
         add("new base", lambda: new_base)
     add("tuned", lambda: tuned)
     add("tuned directly, with labels", lambda: subject.opened(second, "tuned"))
-    if one_head and one_width:
+    if one_head and not subject.old:  # weights of equal shapes
         add("weights added, not aligned", lambda: added(base, tuned, new_base))
-    if one_width:
-        add("carry", carried)
-        add("carry, with samples", lambda: carried(data=task))
-        add("carry, with samples and samples to keep", lambda: carried(data=task, keep=old))
+    add("carry", carried)
+    add("carry, with samples", lambda: carried(data=task))
+    add("carry, with samples and samples to keep", lambda: carried(data=task, keep=old))
     if one_head:
         by_confidence = {"teacher_weighting": "confidence"}
         both = concatenate_datasets([task, old])
@@ -115,12 +113,11 @@ def measure(subject: Subject, pair: tuple[int, int], args: argparse.Namespace, p
             alone = partial(trained_alone, models, task, old, steps, subject.processor)
             add(f"new base, trained as carry trains, {steps} steps", alone)
     for steps in args.trained:
-        if not one_width:
+        if subject.old:
             add(f"carry, trained, {steps} steps", partial(carried, steps, data=task))
         add(f"carry, trained, with samples to keep, {steps} steps", partial(carried, steps, data=task, keep=old))
-    if one_width:
-        add(f"carry, with {args.few} samples", lambda: carried(data=few))
-        add(f"carry, with {args.few} samples and {args.few} to keep", lambda: carried(data=few, keep=few_old))
+    add(f"carry, with {args.few} samples", lambda: carried(data=few))
+    add(f"carry, with {args.few} samples and {args.few} to keep", lambda: carried(data=few, keep=few_old))
     if one_head:
         add(f"taught by the tuned model, {args.few} samples", lambda: taught(few, [tuned]))
 

@@ -10,9 +10,9 @@ from transformers import AutoModelForImageClassification
 from transfuse.alignment.exact.model_maps import load_maps
 
 
-def tuned(world: World) -> Path:
-    """A fine-tune of the first model of the world, saved."""
-    model = AutoModelForImageClassification.from_pretrained(world.a)
+def tuned(world: World, base: Path | None = None) -> Path:
+    """A fine-tune of the first model of the world, or of another base, saved."""
+    model = AutoModelForImageClassification.from_pretrained(base or world.a)
     torch.manual_seed(3)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -89,9 +89,28 @@ def test_a_report_and_maps(world: World, run: Run) -> None:
     one_line(run("report", world.here / "out"), ["was carried", "carry --report"])
 
 
-def test_to_another_width_with_a_report(world: World, run: Run) -> None:
+def test_to_a_wider_base(world: World, run: Run) -> None:
+    ran = run("carry", world.a, tuned(world), world.wide, "-o", world.here / "out")
+    assert ran.status == 0
+    lines = ran.err.splitlines()
+    assert lines == [
+        f"transfuse: {path}: has a width of 16, {world.wide} has 24; it gets wider without a change of its function"
+        for path in (world.here / "tuned", world.a)
+    ]
+    record = json.loads((world.here / "out" / "transfuse.json").read_text())
+    assert [model["path"] for model in record["models"]] == [*map(str, (world.wide, world.a, world.here / "tuned"))]
+    ran = run("carry", world.a, world.here / "tuned", world.wide, "--dry-run")
+    assert (ran.status, ran.err) == (0, "")
+    maps = world.here / "maps.safetensors"
+    ran = run("carry", world.a, world.here / "tuned", world.wide, "-o", world.here / "other", "--maps", maps)
+    assert (ran.status, ran.out) == (2, "")
+    assert "maps: a model got the sizes of another one first; leave maps out" in ran.err
+    assert not maps.exists()
+
+
+def test_to_a_narrower_base_with_a_report(world: World, run: Run) -> None:
     given = ("--data", world.images, "--keep", world.bare, "--steps", 2, "--report")
-    ran = run("carry", world.a, tuned(world), world.wide, "-o", world.here / "out", *given)
+    ran = run("carry", world.wide, tuned(world, world.wide), world.a, "-o", world.here / "out", *given)
     assert (ran.status, ran.err) == (0, "")
     assert "taught on" in ran.out
     page = (world.here / "out" / "report.html").read_text()
@@ -111,20 +130,21 @@ def test_a_dry_run_writes_nothing(world: World, run: Run) -> None:
 def test_mistakes_are_one_line(world: World, run: Run) -> None:
     out, fine_tune = world.here / "out", tuned(world)
     one_line(run("carry", world.a, world.b, fine_tune, "-o", out), [str(world.b), "not fine-tuned from", str(world.a)])
-    one_line(run("carry", world.a, fine_tune, world.wide, "-o", out), ["other widths", "--data"])
     one_line(run("carry", world.a, fine_tune, world.b, "-o", out, "--keep", world.bare), ["--keep", "--data"])
     one_line(run("carry", world.a, fine_tune, world.b, "-o", out, "--steps", 3), ["--steps", "--data"])
     both = ("--data", world.images, "--steps", 3, "--effort", "high")
     one_line(run("carry", world.a, fine_tune, world.b, "-o", out, *both), ["--effort", "--steps", "give one"])
     few = ("--data", world.images, "--max-memory", "100MB")
     one_line(run("carry", world.a, fine_tune, world.b, "-o", out, *few), ["max-memory", "at least"])
-    wide = ("--data", world.images, "--maps", world.here / "maps.safetensors")
-    one_line(run("carry", world.a, fine_tune, world.wide, "-o", out, *wide), ["nothing is aligned", "--maps"])
     one_line(run("carry", world.a, fine_tune, world.b), ["-o OUT"])
     inside = ("--maps", out / "maps.safetensors")
     one_line(run("carry", world.a, fine_tune, world.b, "-o", out, *inside), ["lies in the output"])
     one_line(run("carry", world.a, fine_tune, world.b, "-o", out, "--maps", "maps.pt"), [".safetensors"])
-    one_line(run("carry", world.a, fine_tune, world.wide, "--dry-run"), ["other widths", "--data"])
     one_line(run("carry", world.a, fine_tune, world.b, "-o", world.b), ["input"])
     one_line(run("carry", world.a, fine_tune, world.b, "-o", out, "--data", world.here / "none"), ["none"])
+    wide_tune = tuned(world, world.wide)
+    one_line(run("carry", world.wide, wide_tune, world.a, "-o", out), ["cannot get the widths", "--data"])
+    one_line(run("carry", world.wide, wide_tune, world.a, "--dry-run"), ["cannot get the widths", "--data"])
+    maps = ("--data", world.images, "--maps", world.here / "maps.safetensors")
+    one_line(run("carry", world.wide, wide_tune, world.a, "-o", out, *maps), ["not aligned", "--maps"])
     assert not out.exists()

@@ -24,6 +24,7 @@ from transformers import (
 import transfuse
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.fusion.carrying.requirements import carry_options
+from transfuse.fusion.sizes.wider import wider
 from transfuse.network.inputs import example_inputs
 from transfuse.network.sizes import sizes_of
 
@@ -163,12 +164,26 @@ def test_training_with_a_new_head() -> None:
     assert carried.record["learned_weights"]["steps"] == 2
 
 
-def test_a_new_base_of_another_width_is_taught(tmp_path: Path) -> None:
-    base, new_base = vit(1), vit(2, hidden_size=36, intermediate_size=40)
+@pytest.mark.parametrize("labels", [None, 3])
+def test_to_a_wider_symmetric_copy_it_is_exact(labels: int | None, tmp_path: Path) -> None:
+    base = vit(1)
+    tuned = tuned_copy(base, 0.1) if labels is None else with_trunk(vit(3, num_labels=labels), base)
+    new_base = moved(wider(base, vit(1, hidden_size=36, intermediate_size=40).config))
+    fusion = transfuse.carry(base, tuned, new_base)
+    assert fusion.model.config.hidden_size == 36
+    assert distance(fusion.model, tuned, images(3)) < 1e-4
+    fusion.save(tmp_path / "out")
+    assert "got its widths without a change of their functions" in (tmp_path / "out" / "README.md").read_text()
+    quick = transfuse.carry(base, tuned, new_base, images(1), processor=PROCESSOR, samples=60, effort="quick")
+    assert distance(quick.model, tuned, images(3)) < 1e-3
+
+
+def test_a_narrower_new_base_is_taught(tmp_path: Path) -> None:
+    base, new_base = vit(1, hidden_size=36, intermediate_size=40), vit(2)
     tuned = tuned_copy(base, 0.2)
     task, old = images(1), images(2)
     carried = transfuse.carry(base, tuned, new_base, task, old, processor=PROCESSOR, samples=60, steps=25)
-    assert carried.model.config.hidden_size == 36
+    assert carried.model.config.hidden_size == new_base.config.hidden_size
     assert carried.record["learned_weights"]["start"] == "new base"
     unseen = images(3)
     assert distance(carried.model, tuned, unseen) < 0.9 * distance(new_base, tuned, unseen)
@@ -189,8 +204,10 @@ def given() -> dict[str, Any]:
     """Return what is put together in ways that cannot be carried."""
     base, wide = vit(1), vit(2, hidden_size=36)
     tuned = tuned_copy(base)
+    wide_head = with_trunk(vit(3, hidden_size=36, num_labels=3), wide)
     return {
-        "base": base, "base again": vit(1), "other": vit(2), "stranger": vit(3), "wide": wide, "gpt2": gpt2(9),
+        "wide tuned": tuned_copy(wide), "wide head": wide_head, "base": base,
+        "base again": vit(1), "other": vit(2), "stranger": vit(3), "wide": wide, "gpt2": gpt2(9),
         "deep": vit(2, num_hidden_layers=sizes_of(base.config).layers + 1), "tuned": tuned,
         "tuned again": copy.deepcopy(tuned), "other head": with_trunk(vit(3, num_labels=3), base),
         "images": images(1), "nothing": None,
@@ -213,7 +230,7 @@ DEPTHS_DIFFER = r"has . blocks, the base has .; give models with equal numbers o
         ("base, tuned, other, images", {"basis": "common"}, f"basis: {NO_SUCH_OPTION}"),
         ("base, tuned, other, images", {"grow": 1.5}, f"grow: {NO_SUCH_OPTION}"),
         ("base, tuned, other, images", {"positions": "anchor"}, f"positions: {NO_SUCH_OPTION}"),
-        ("base, tuned, wide", {}, "other widths than the base, so it learns from samples"),
+        ("wide, wide tuned, base", {}, "without changing its function, so the new base learns from samples"),
         ("base, base again, other", {}, "the tuned model: has the weights of the base model, so there is nothing"),
         ("base, base, other", {}, "the base model: is both the base and the tuned model"),
         ("base, tuned, tuned", {}, "the new base model: is both the new base and the tuned model"),
@@ -221,9 +238,9 @@ DEPTHS_DIFFER = r"has . blocks, the base has .; give models with equal numbers o
         ("base, gpt2, other", {}, r"the tuned model: its model_type is gpt2, .*; give a fine-tune of the base"),
         ("base, tuned, gpt2", {}, "its model_type is gpt2, that of the base is vit"),
         ("base, tuned, deep", {}, DEPTHS_DIFFER),
-        ("base, other head, wide, images", {}, "cannot take the head"),
-        ("base, tuned, wide, images", {"groups": "permutations"}, "nothing is aligned; leave --groups"),
-        ("base, tuned, wide, images", {"effort": "quick"}, "leave --effort quick out"),
+        ("wide, wide head, base, images", {}, "cannot take the head"),
+        ("wide, wide tuned, base, images", {"groups": "permutations"}, "is not aligned; leave --groups"),
+        ("wide, wide tuned, base, images", {"effort": "quick"}, "leave --effort quick out"),
         ("base, wide, other", {}, WIDTHS_DIFFER),
     ],
     ids=str,

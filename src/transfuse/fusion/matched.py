@@ -114,12 +114,15 @@ class Matched:
         Where a fine-tune is carried, these lead from the base to the new base.
 
         Raises:
-            ConfigError: there are more than two models, or they were not aligned by their exact symmetries.
+            ConfigError: there are more than two models, they have different sizes, or they were not aligned by their
+                exact symmetries.
         """
         if self.carry is not None and self.options.align == "none":
             raise ConfigError(OTHER_OPTIONS)
         if self.base_correlation is not None:
             raise ConfigError("maps: models of one base are not aligned; choose align exact, or leave maps out")
+        if self.inputs.resized:
+            raise ConfigError("maps: a model got the sizes of another one first; leave maps out, or give equal sizes")
         check_mapped(self.options, 2 if self.carry else len(self.networks))
         names = {"anchor": self.networks[0].name, "source": self.networks[1].name}
         facts = names | {"architecture": type(self.anchor).__name__, "match_on": self.context.match_on}

@@ -33,10 +33,14 @@ permit a combined model before you share it.
 ## How it was made
 
 {% if options.align == "none" %}
-* The new base has other widths than the base, so nothing was aligned. All weights of the new base were trained to the \
-predictions of the tuned model{{ " and, on samples to keep, of the new base" if kept_samples }}, for \
+* The base cannot get the widths of the new base without changing its function, so nothing was aligned. All weights of \
+the new base were trained to the predictions of the tuned model\
+{{ " and, on samples to keep, of the new base" if kept_samples }}, for \
 {{ learned_weights.best | counted("step") }}.
 {% else %}
+{% if resized %}
+* The new base is wider than the base. The base and the tuned model got its widths without a change of their functions.
+{% endif %}
 * The units of the base were matched with those of the new base by the exact symmetries of their architecture, on \
 their {{ "activations and weights" if match_on == "both" else match_on }}. The tuned model followed by the same maps.
 {% endif %}

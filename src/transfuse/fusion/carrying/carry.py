@@ -7,8 +7,9 @@ fitted to what the new base computes plus the change that tuning made there, and
 predictions. On samples of what the new base is to keep, layers are fitted to what it computes itself. Then all weights
 are trained to the same targets (`merging.training.learned_carry`).
 
-No exact maps lead to a new base of other widths. The tuned model then teaches it by its predictions, and nothing is
-aligned: a start from transport maps was no better than the new base itself (docs/log.md).
+If the new base is wider, the base and the tuned model get its widths first, without a change of their functions. If
+it is narrower, no exact maps lead to it. The tuned model then teaches it by its predictions, and nothing is aligned: a
+start from transport maps was no better than the new base itself (docs/log.md).
 """
 
 from collections.abc import Sequence
@@ -39,6 +40,7 @@ from transfuse.fusion.cache_keys import no_cache
 from transfuse.fusion.calibration import calibrate, opened, recorded, sample_budget
 from transfuse.fusion.carrying.processor import processor_source, with_generation_of
 from transfuse.fusion.carrying.requirements import (
+    NEW_BASE,
     ROLES,
     UNTRAINED_MERGE,
     carry_estimate,
@@ -151,7 +153,8 @@ def match_for_carry(
 
     check = partial(check_readable_samples, estimate, limit, progress.warn)
     fitted = chosen if chosen.merge == "mean" else chosen.model_copy(update={"merge": UNTRAINED_MERGE})  # with any head
-    loaded = open_models([tuned, new_base, base], fitted, data is not None, progress, limit, False, check)
+    models = [tuned, new_base, base]
+    loaded = open_models(models, fitted, data is not None, progress, limit, False, check, like=NEW_BASE)
     inputs = _in_order(loaded, roles)
     new, old, changed = inputs.networks
     if not any(inputs.borrowed):  # a new head may be all that was tuned

@@ -21,6 +21,7 @@ from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.fusion.planning.data_memory import check_data_memory
 from transfuse.fusion.planning.plan import Estimate, FusionPlan, fusion_plan
 from transfuse.fusion.planning.with_data import DataEstimate, data_estimate
+from transfuse.fusion.sizes.anchor_sizes import with_anchor_sizes
 from transfuse.fusion.sizes.changes import depth
 from transfuse.network.compatible import TOKEN_ADVICE
 from transfuse.network.config_fields import differences, shape_differences
@@ -37,18 +38,14 @@ OTHER_DEPTH = "give models with equal numbers of blocks"
 OTHER_FUNCTION = "give three models that take the same inputs and compute alike"
 OTHER_TOKENS = "all three models must share one vocabulary"
 POSITIONS = ("position_id", "distance")  # how the names of spaces of positions end
-OTHER_WIDTHS = (
-    "the new base has other widths than the base, so it learns from samples; give --data, or a new base of the same"
-    " configuration"
-)
+NEW_BASE = 1  # its place among the tuned model, the new base and the base, the order in which they are opened
+NARROWER = "the base cannot get the widths of the new base without changing its function, so the new base"
+OTHER_WIDTHS = f"{NARROWER} learns from samples; give --data, or a new base of the same configuration"
 OTHER_HEAD = (
-    "the new base has other widths than the base, so it cannot take the head of the tuned model; give three models with"
-    " one head and one list of classes"
+    f"{NARROWER} cannot take the head of the tuned model; give three models with one head and one list of classes"
 )
-OTHER_EFFORT = "the new base has other widths than the base, so it is trained; leave --effort quick out"
-OTHER_OPTIONS = (
-    "the new base has other widths than the base, so nothing is aligned; leave --groups, --match-on and --maps out"
-)
+OTHER_EFFORT = f"{NARROWER} is trained; leave --effort quick out"
+OTHER_OPTIONS = f"{NARROWER} is not aligned; leave --groups, --match-on and --maps out"
 UNTRAINED_MERGE = "least-squares"  # how models are merged if nothing is trained
 
 
@@ -74,12 +71,12 @@ def carry_options(options: dict[str, Any], has_data: bool, has_keep: bool) -> Op
 def options_for(options: Options, new_base: Model, base: Model, tuned: Model, has_data: bool) -> Options:
     """Return the options that these models need.
 
-    The head of the tuned model is kept if some model has another head or other classes. A new base of other widths is
-    not aligned, and learns from the tuned model.
+    The head of the tuned model is kept if some model has another head or other classes. A new base whose widths the
+    base cannot get is not aligned, and learns from the tuned model.
 
     Raises:
-        ConfigError: the models do not take the same inputs or compute differently, or the new base has other widths,
-            and there are no samples, no training, a new head, or options of an alignment.
+        ConfigError: the models do not take the same inputs or compute differently, or the base cannot get the widths
+            of the new base, and there are no samples, no training, a new head, or options of an alignment.
     """
     models = (new_base, base, tuned)
     new_name, base_name, tuned_name = names_by_role(models)
@@ -103,7 +100,7 @@ def options_for(options: Options, new_base: Model, base: Model, tuned: Model, ha
     order, names = [empty[2], *empty[:2]], [tuned_name, new_name, base_name]
     unresized = options.model_copy(update={**changes, "align": "none"})  # the new base keeps its own widths
     _check_alike(with_anchor_form(order, names, unresized), names)
-    if has_other_widths(*empty[:2]):
+    if has_other_widths(*empty[:2]) and not _gets_widths(empty, names_by_role(models)):
         if not has_data:
             raise ConfigError(OTHER_WIDTHS)
         if changes:
@@ -124,6 +121,19 @@ def has_other_widths(model: PreTrainedModel, other: PreTrainedModel) -> bool:
     )
     shared = units.keys() & other_units.keys()
     return any(units[name] != other_units[name] for name in shared)
+
+
+def _gets_widths(empty: Sequence[PreTrainedModel], names: Sequence[str]) -> bool:
+    """Return whether the base and the tuned model can get the widths of the new base without changing their function.
+
+    Args:
+        empty: the new base, the base and the tuned model, without weights.
+    """
+    try:
+        with_anchor_sizes(empty, names)
+    except ConfigError:
+        return False
+    return True
 
 
 def _check_same_tokens(models: Sequence[Model], empty: Sequence[PreTrainedModel]) -> None:
@@ -219,7 +229,7 @@ def carry_plan(
     paths = [tuned, new_base, base]
     chosen = carry_options(options, data is not None, keep is not None)
     chosen = options_for(chosen, new_base, base, tuned, data is not None)
-    empty = with_anchor_form([empty_model(path, chosen) for path in paths], paths, chosen)
+    empty = with_anchor_form([empty_model(path, chosen) for path in paths], paths, chosen, like=NEW_BASE)
     check_compatible(empty, paths)
     weights = Estimate(empty, chosen)
     plan = fusion_plan(paths, empty, weights, streamable=False, streams=False)

@@ -55,17 +55,21 @@ def empty_model(model: Model, options: Options) -> PreTrainedModel:
 
 
 def with_anchor_form(
-    models: Sequence[PreTrainedModel], names: Sequence[str], options: Options, samples: SizeSamples | None = None
+    models: Sequence[PreTrainedModel],
+    names: Sequence[str],
+    options: Options,
+    samples: SizeSamples | None = None,
+    like: int = 0,
 ) -> list[PreTrainedModel]:
     """Return models with the sizes of the anchor, and its head and its positions where the options ask for these.
 
     Args:
-        samples: as for `with_anchor_sizes`.
+        samples, like: as for `with_anchor_sizes`.
 
     Raises:
         ConfigError: a model cannot have them.
     """
-    anchor, *sources = with_anchor_sizes(models, names, samples, widths=options.needs_equal_widths)
+    anchor, *sources = with_anchor_sizes(models, names, samples, widths=options.needs_equal_widths, like=like)
     if options.head == "anchor":
         sources = [with_anchor_class(source, anchor, name) for source, name in zip(sources, names[1:], strict=True)]
     if options.positions == "anchor":

@@ -99,6 +99,7 @@ def open_models(
     folder: Path | None = None,
     base: Model | None = None,
     size_samples: SizeSamples | None = None,
+    like: int = 0,
 ) -> Inputs:
     """Open the models of a fusion and check that they are compatible.
 
@@ -110,7 +111,7 @@ def open_models(
             could.
         folder: where streamed models are written in the anchor's basis, if there are samples; None: a temporary folder.
         base: the model that all were fine-tuned from; None: none is needed.
-        size_samples: decide about models of other sizes, as for `with_anchor_sizes`.
+        size_samples, like: decide about models of other sizes, as for `with_anchor_sizes`.
 
     Raises:
         TransfuseError: a model cannot be read, the models are not compatible, or memory does not suffice.
@@ -127,7 +128,7 @@ def open_models(
         models, names = [*models, base], [*names, model_name(base, "the base")]
         check_given([base], names[-1:])
     check_sentence_modules(models)
-    unloaded = unloaded_models(models, names, options, has_data, base is not None, size_samples)
+    unloaded = unloaded_models(models, names, options, has_data, base is not None, size_samples, like)
     empty, estimate = unloaded.models, unloaded.estimate
     paths = [str(model) for model in models if not isinstance(model, PreTrainedModel)]
     padded = [index for index in range(1, len(models)) if options.vocab == "same" and is_padded(empty, names, index)]
@@ -143,7 +144,7 @@ def open_models(
     else:
         if not checked and paths:
             check_free_memory(estimate.loaded_bytes - STARTUP_BYTES, torch.device("cpu"), "fusing", progress.warn)
-        inputs = _loaded(models, names, options, unloaded, size_samples, progress)
+        inputs = _loaded(models, names, options, unloaded, size_samples, like, progress)
     for index in padded:
         progress.warn(padding_warning(empty[0], empty[index], names[index]))
     for source, name in zip(empty[1:], names[1:], strict=True):
@@ -175,13 +176,14 @@ def _loaded(
     options: Options,
     unloaded: UnloadedModels[Options],
     size_samples: SizeSamples | None,
+    like: int,
     progress: Progress,
 ) -> Inputs:
     """Return loaded models; sources with another vocabulary are converted to the anchor's."""
     given = [with_own_config(model) if isinstance(model, PreTrainedModel) else load(model, options) for model in models]
     origins = tuple(_origin(source, model) for source, model in zip(models, given, strict=True))
     lines: list[str] = []
-    loaded = with_anchor_sizes(given, names, size_samples, lines.append, options.needs_equal_widths)
+    loaded = with_anchor_sizes(given, names, size_samples, lines.append, options.needs_equal_widths, like)
     for line in lines:
         progress.warn(line)
     borrowed = borrowed_by_sources(loaded, options)

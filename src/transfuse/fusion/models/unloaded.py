@@ -47,6 +47,7 @@ def unloaded_models(
     has_data: bool,
     has_base: bool,
     size_samples: SizeSamples | None = None,
+    like: int = 0,
 ) -> UnloadedModels[Chosen]:
     """Return models without their weights. Of the weights, some matrices are compared, and none is kept.
 
@@ -55,13 +56,13 @@ def unloaded_models(
         names: what to call the models in messages.
         has_data: whether the fusion has calibration samples.
         has_base: whether the last model is the one that all were fine-tuned from.
-        size_samples: decide about models of other sizes, as for `with_anchor_sizes`.
+        size_samples, like: decide about models of other sizes, as for `with_anchor_sizes`.
 
     Raises:
         TransfuseError: a model cannot be read, or the models are not compatible.
     """
     stored = [empty_model(model, options) for model in models]
-    anchored = with_anchor_form(stored, names, options, size_samples)
+    anchored = with_anchor_form(stored, names, options, size_samples, like)
     rows = token_rows(models, anchored, options.vocab, ONE_VOCABULARY if has_base else OTHER_VOCABULARIES)
     check_compatible(with_anchor_tokens(anchored, rows), names)
     networks = readable_networks(models, stored if options.head == "anchor" else anchored)  # files lack the anchor's

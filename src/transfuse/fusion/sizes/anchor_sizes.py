@@ -42,8 +42,9 @@ def with_anchor_sizes(
     samples: SizeSamples | None = None,
     tell: Callable[[str], None] = lambda line: None,
     widths: bool = True,
+    like: int = 0,
 ) -> list[PreTrainedModel]:
-    """Return models with the blocks, heads, hidden units and width of the first one, the anchor.
+    """Return models with the blocks, heads, hidden units and width of one of them, such as the anchor.
 
     Smaller models keep their functions, and larger models keep them nearly.
 
@@ -54,20 +55,23 @@ def with_anchor_sizes(
             are spaced evenly, and no model may be larger than the anchor.
         tell: gets a line on every model that changes.
         widths: whether widths are changed, too, and not only the number of blocks.
+        like: the number of the model whose sizes all get.
 
     Raises:
         ConfigError: a model is larger than the anchor, and nothing tells what of it matters; or its sizes cannot become
             those of the anchor.
     """
-    anchor, *sources = models
+    pattern = models[like]
+    pattern_name = names[like] if like else "the anchor"
     return [
-        anchor,
-        *(_with_sizes(anchor, *pair, samples, tell, widths) for pair in zip(sources, names[1:], strict=True)),
+        model if model is pattern else _with_sizes(pattern, pattern_name, model, name, samples, tell, widths)
+        for model, name in zip(models, names, strict=True)
     ]
 
 
 def _with_sizes(
     anchor: PreTrainedModel,
+    anchor_name: str,
     source: PreTrainedModel,
     name: str,
     samples: SizeSamples | None,
@@ -80,7 +84,7 @@ def _with_sizes(
     if own.given().keys() != wanted.given().keys():  # another kind of heads
         return source
     least = least_sizes(own, wanted)
-    difference = _difference(own, wanted, name)
+    difference = _difference(own, wanted, name, anchor_name)
     allowed = checked_blocks(anchor, source, own, wanted, difference)
     check_widths(anchor, source, own, wanted, difference)
     if least != own and (samples is None or not samples.removes_units):
@@ -113,13 +117,13 @@ def _with_sizes(
     return source
 
 
-def _difference(own: Sizes, wanted: Sizes, name: str) -> str:
+def _difference(own: Sizes, wanted: Sizes, name: str, anchor_name: str) -> str:
     """Return in words which sizes differ."""
     given, others = own.given(), wanted.given()
     roles = [role for role, size in given.items() if size != others[role]]
     mine, theirs = ({role: sizes[role] for role in roles} for sizes in (given, others))
     short = str(theirs[roles[0]]) if len(roles) == 1 else counted_sizes(theirs)
-    return f"{name}: has {counted_sizes(mine)}, the anchor has {short}"
+    return f"{name}: has {counted_sizes(mine)}, {anchor_name} has {short}"
 
 
 def _given_up(own: Sizes, least: Sizes, kept: Sequence[int]) -> str:
