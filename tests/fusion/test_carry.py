@@ -24,7 +24,7 @@ from transformers import (
 import transfuse
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.fusion.carrying.requirements import carry_options
-from transfuse.fusion.sizes.wider import wider
+from transfuse.fusion.sizes.anchor_sizes import with_anchor_sizes
 from transfuse.network.inputs import example_inputs
 from transfuse.network.sizes import sizes_of
 
@@ -164,16 +164,18 @@ def test_training_with_a_new_head() -> None:
     assert carried.record["learned_weights"]["steps"] == 2
 
 
+@pytest.mark.parametrize("sizes", [{"hidden_size": 36, "intermediate_size": 40}, {"num_hidden_layers": 5}])
 @pytest.mark.parametrize("labels", [None, 3])
-def test_to_a_wider_symmetric_copy_it_is_exact(labels: int | None, tmp_path: Path) -> None:
+def test_to_a_larger_symmetric_copy_it_is_exact(labels: int | None, sizes: dict[str, int], tmp_path: Path) -> None:
     base = vit(1)
     tuned = tuned_copy(base, 0.1) if labels is None else with_trunk(vit(3, num_labels=labels), base)
-    new_base = moved(wider(base, vit(1, hidden_size=36, intermediate_size=40).config))
+    larger = vit(1, **sizes)
+    new_base = moved(with_anchor_sizes([larger, base], ["", ""])[1])
     fusion = transfuse.carry(base, tuned, new_base)
-    assert fusion.model.config.hidden_size == 36
+    assert sizes_of(fusion.model.config) == sizes_of(larger.config)
     assert distance(fusion.model, tuned, images(3)) < 1e-4
     fusion.save(tmp_path / "out")
-    assert "got its widths without a change of their functions" in (tmp_path / "out" / "README.md").read_text()
+    assert "got the sizes of the new base without a change" in (tmp_path / "out" / "README.md").read_text()
     quick = transfuse.carry(base, tuned, new_base, images(1), processor=PROCESSOR, samples=60, effort="quick")
     assert distance(quick.model, tuned, images(3)) < 1e-3
 
@@ -208,7 +210,7 @@ def given() -> dict[str, Any]:
     return {
         "wide tuned": tuned_copy(wide), "wide head": wide_head, "base": base,
         "base again": vit(1), "other": vit(2), "stranger": vit(3), "wide": wide, "gpt2": gpt2(9),
-        "deep": vit(2, num_hidden_layers=sizes_of(base.config).layers + 1), "tuned": tuned,
+        "shallow": vit(2, num_hidden_layers=1), "deep": vit(2, num_hidden_layers=3), "tuned": tuned,
         "tuned again": copy.deepcopy(tuned), "other head": with_trunk(vit(3, num_labels=3), base),
         "images": images(1), "nothing": None,
     }  # fmt: skip
@@ -217,7 +219,6 @@ def given() -> dict[str, Any]:
 NO_SUCH_OPTION = "carrying takes no such option; leave it out"
 SAME_AS_NEW = r"the tuned model: has the weights of the new base model, .* another new base"
 WIDTHS_DIFFER = r"hidden_size is .*, that of the tuned model is 36; a fine-tune has the shape"
-DEPTHS_DIFFER = r"has . blocks, the base has .; give models with equal numbers of blocks"
 
 
 @pytest.mark.parametrize(
@@ -237,7 +238,8 @@ DEPTHS_DIFFER = r"has . blocks, the base has .; give models with equal numbers o
         ("base, tuned, tuned again", {}, SAME_AS_NEW),
         ("base, gpt2, other", {}, r"the tuned model: its model_type is gpt2, .*; give a fine-tune of the base"),
         ("base, tuned, gpt2", {}, "its model_type is gpt2, that of the base is vit"),
-        ("base, tuned, deep", {}, DEPTHS_DIFFER),
+        ("base, tuned, shallow", {}, "has 1 block, the base has 2; give a new base with at least as many blocks"),
+        ("base, deep, other", {}, "has 3 blocks, the base has 2; a fine-tune has the shape of its base"),
         ("wide, wide head, base, images", {}, "cannot take the head"),
         ("wide, wide tuned, base, images", {"groups": "permutations"}, "is not aligned; leave --groups"),
         ("wide, wide tuned, base, images", {"effort": "quick"}, "leave --effort quick out"),

@@ -39,7 +39,7 @@ the new base were trained to the predictions of the tuned model\
 {{ learned_weights.best | counted("step") }}.
 {% else %}
 {% if resized %}
-* The new base is wider than the base. The base and the tuned model got its widths without a change of their functions.
+* The base and the tuned model got the sizes of the new base without a change of their functions.
 {% endif %}
 * The units of the base were matched with those of the new base by the exact symmetries of their architecture, on \
 their {{ "activations and weights" if match_on == "both" else match_on }}. The tuned model followed by the same maps.

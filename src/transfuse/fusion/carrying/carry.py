@@ -7,7 +7,7 @@ fitted to what the new base computes plus the change that tuning made there, and
 predictions. On samples of what the new base is to keep, layers are fitted to what it computes itself. Then all weights
 are trained to the same targets (`merging.training.learned_carry`).
 
-If the new base is wider, the base and the tuned model get its widths first, without a change of their functions. If
+If the new base is larger, the base and the tuned model get its sizes first, without a change of their functions. If
 it is narrower, no exact maps lead to it. The tuned model then teaches it by its predictions, and nothing is aligned: a
 start from transport maps was no better than the new base itself (docs/log.md).
 """
@@ -77,7 +77,7 @@ def carry(
     max_memory: int | str | None = None,
     **options: Any,
 ) -> Fusion:
-    """Put what a fine-tune learned into another base of the same architecture, whose widths may differ.
+    """Put what a fine-tune learned into another base of the same architecture, whose sizes may differ.
 
     Args:
         base: the model that was tuned: a checkpoint directory, a Hub name or a loaded model.
@@ -154,8 +154,11 @@ def match_for_carry(
     check = partial(check_readable_samples, estimate, limit, progress.warn)
     fitted = chosen if chosen.merge == "mean" else chosen.model_copy(update={"merge": UNTRAINED_MERGE})  # with any head
     models = [tuned, new_base, base]
-    loaded = open_models(models, fitted, data is not None, progress, limit, False, check, like=NEW_BASE)
-    inputs = _in_order(loaded, roles)
+    new_name, base_name, tuned_name = names_by_role(roles)
+    names = [tuned_name, new_name, base_name]
+    inputs = _in_order(
+        open_models(models, fitted, data is not None, progress, limit, False, check, like=NEW_BASE, names=names)
+    )
     new, old, changed = inputs.networks
     if not any(inputs.borrowed):  # a new head may be all that was tuned
         check_differs(changed, old, "give a fine-tune")
@@ -208,19 +211,13 @@ def match_for_carry(
     )
 
 
-def _in_order(opened: Inputs, models: Sequence[Model]) -> Inputs:
+def _in_order(opened: Inputs) -> Inputs:
     """Return the new base first, then the base and the tuned model, given the tuned model first.
 
     All have the class of the tuned model. What a model lacks of it is in `borrowed`.
-
-    Args:
-        models: the new base, the base and the tuned model as they were passed by the user. Messages name loaded ones
-            by their roles.
     """
     order = (1, 2, 0)
-    networks = [
-        replace(opened.networks[index], name=name) for index, name in zip(order, names_by_role(models), strict=True)
-    ]
+    networks = [opened.networks[index] for index in order]
     return replace(
         opened,
         models=[network.model for network in networks],

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from transfuse.base.counted import counted
 from transfuse.base.progress import Progress, silent
 from transfuse.checkpoint.reading.load import Model, local_directory
 from transfuse.config.make import make
@@ -34,7 +35,7 @@ ROLES = ("new base", "base", "tuned")  # of the models, in the order of the reco
 OTHER_TUNED = "give a fine-tune of the base"
 SAME_SHAPE = "a fine-tune has the shape of its base; give the base that was tuned"
 OTHER_FAMILY = "give a new base of the same kind"
-OTHER_DEPTH = "give models with equal numbers of blocks"
+FEWER_BLOCKS = "give a new base with at least as many blocks"
 OTHER_FUNCTION = "give three models that take the same inputs and compute alike"
 OTHER_TOKENS = "all three models must share one vocabulary"
 POSITIONS = ("position_id", "distance")  # how the names of spaces of positions end
@@ -92,14 +93,17 @@ def options_for(options: Options, new_base: Model, base: Model, tuned: Model, ha
         if config.model_type != old.model_type:
             kinds = f"its model_type is {config.model_type}, that of the base is {old.model_type}"
             raise ConfigError(f"{name}: {kinds}; {advice}")
-        if (own := depth(config)) != (blocks := depth(old)):
-            raise ConfigError(f"{name}: has {own} blocks, the base has {blocks}; {OTHER_DEPTH}")
+    new_depth, blocks, tuned_depth = (depth(each.config) for each in empty)
+    if tuned_depth != blocks:
+        raise ConfigError(f"{tuned_name}: has {tuned_depth} blocks, the base has {blocks}; {SAME_SHAPE}")
+    if new_depth and blocks and new_depth < blocks:
+        raise ConfigError(f"{new_name}: has {counted(new_depth, 'block')}, the base has {blocks}; {FEWER_BLOCKS}")
     _check_same_tokens(models, empty)
     heads = {(type(each), tuple((each.config.id2label or {}).items()), problem_type(each.config)) for each in empty}
     changes: dict[str, Any] = {} if len(heads) == 1 else {"head": "anchor"}
     order, names = [empty[2], *empty[:2]], [tuned_name, new_name, base_name]
     unresized = options.model_copy(update={**changes, "align": "none"})  # the new base keeps its own widths
-    _check_alike(with_anchor_form(order, names, unresized), names)
+    _check_alike(with_anchor_form(order, names, unresized, like=NEW_BASE), names)
     if has_other_widths(*empty[:2]) and not _gets_widths(empty, names_by_role(models)):
         if not has_data:
             raise ConfigError(OTHER_WIDTHS)

@@ -100,6 +100,7 @@ def open_models(
     base: Model | None = None,
     size_samples: SizeSamples | None = None,
     like: int = 0,
+    names: Sequence[str] | None = None,
 ) -> Inputs:
     """Open the models of a fusion and check that they are compatible.
 
@@ -112,6 +113,7 @@ def open_models(
         folder: where streamed models are written in the anchor's basis, if there are samples; None: a temporary folder.
         base: the model that all were fine-tuned from; None: none is needed.
         size_samples, like: decide about models of other sizes, as for `with_anchor_sizes`.
+        names: what to call the models in messages; None: their paths, and loaded ones by their numbers.
 
     Raises:
         TransfuseError: a model cannot be read, the models are not compatible, or memory does not suffice.
@@ -123,7 +125,7 @@ def open_models(
         raise ConfigError(f"{name}: {reason}")
     options.check_base(base is not None, has_data)
     options.check_data(has_data)
-    names = model_names(models)
+    names = model_names(models) if names is None else names
     if base is not None:
         models, names = [*models, base], [*names, model_name(base, "the base")]
         check_given([base], names[-1:])

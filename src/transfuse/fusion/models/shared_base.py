@@ -104,7 +104,7 @@ def correlation(first: Float[Tensor, "row column"], second: Float[Tensor, "row c
     """
     one, other = (_centered(matrix) for matrix in (first, second))
     squares = float(one.square().sum() + other.square().sum())
-    return 2 * float((one * other).sum()) / squares if squares else 0.0
+    return 2 * float((one * other).sum()) / squares if squares else 1.0
 
 
 def _centered(matrix: Float[Tensor, "row column"]) -> Float[Tensor, "row column"]:
