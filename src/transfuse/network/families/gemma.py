@@ -6,12 +6,13 @@ the stream without a norm.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
-from transfuse.network.families.llama import head_size, project, rotary_heads, transform
+from transfuse.network.families.llama import normed_heads, project, rotary_heads, transform
 from transfuse.network.families.parts import Config, Trunk, token_embedding
-from transfuse.network.families.parts_attention import Attention, normed_attention
+from transfuse.network.families.parts_attention import Attention
 
 Queries = Callable[[Builder, Config, int, str], Attention]
 
@@ -52,17 +53,7 @@ def olmo2(s: Builder, config: Config, p: str) -> Trunk:
         attended = s.free(f"{i}.attention", config.hidden_size)
         mlp = s.free(f"{i}.mlp", config.hidden_size)
         s.part = "attention"
-        axes = normed_attention(
-            s,
-            i,
-            config.num_attention_heads,
-            config.num_key_value_heads,
-            head_size(config),
-            f"{block}.self_attn.q_norm.weight",
-            f"{block}.self_attn.k_norm.weight",
-            across_heads=True,
-        )
-        project(s, block, x, axes, attended, bias, bias)
+        project(s, block, x, normed_heads(s, config, i, block, across_heads=True), attended, bias, bias)
         s.post_rms_norm(f"{block}.post_attention_layernorm", attended)
         x = s.join(f"{i}.middle", x, attended)
         s.part = "ffn"
@@ -72,28 +63,10 @@ def olmo2(s: Builder, config: Config, p: str) -> Trunk:
     return Trunk(vocabulary, token, x, lambda axis: s.rms_norm(f"{p}norm", axis))
 
 
-def _gemma2_queries(s: Builder, config: Config, i: int, block: str) -> Attention:
-    return rotary_heads(s, config, i)
-
-
-def _gemma3_queries(s: Builder, config: Config, i: int, block: str) -> Attention:
-    return normed_attention(
-        s,
-        i,
-        config.num_attention_heads,
-        config.num_key_value_heads,
-        head_size(config),
-        f"{block}.self_attn.q_norm.weight",
-        f"{block}.self_attn.k_norm.weight",
-        offset=1.0,
-    )
-
-
-_gemma3 = decoder.architectures("Gemma3", gemma(_gemma3_queries)) | decoder.architectures(
-    "Gemma3Text", gemma(_gemma3_queries)
-)
+_gemma3_trunk = gemma(partial(normed_heads, offset=1.0))
+_gemma3 = decoder.architectures("Gemma3", _gemma3_trunk) | decoder.architectures("Gemma3Text", _gemma3_trunk)
 ARCHITECTURES = {
-    **decoder.architectures("Gemma2", gemma(_gemma2_queries)),
+    **decoder.architectures("Gemma2", gemma(lambda s, config, i, block: rotary_heads(s, config, i))),
     **{name: _gemma3[name] for name in ("Gemma3ForCausalLM", "Gemma3TextForSequenceClassification", "Gemma3TextModel")},
     **decoder.architectures("Olmo2", olmo2),
 }

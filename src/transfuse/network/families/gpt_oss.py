@@ -6,14 +6,14 @@ branches of an expert are clamped, and 1 is added to one of them. Therefore, hid
 
 from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
-from transfuse.network.families.llama import head_size, pre_norm, project
+from transfuse.network.families.llama import head_sizes, pre_norm, project
 from transfuse.network.families.parts import Config, Readable
 from transfuse.network.families.parts_attention import grouped_attention
 from transfuse.network.space import Space
 
 
 def _attend(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
-    axes = grouped_attention(s, i, config.num_attention_heads, config.num_key_value_heads, head_size(config))
+    axes = grouped_attention(s, i, *head_sizes(config))
     bias = "bias" if config.attention_bias else None
     project(s, block, reads, axes, writes, bias, bias)
     s.parameter(f"{block}.self_attn.sinks", axes.head)

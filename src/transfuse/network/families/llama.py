@@ -7,6 +7,7 @@ positions.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from transfuse.errors import SpecError
 from transfuse.network.builder import Builder, Normed
@@ -21,7 +22,7 @@ from transfuse.network.families.parts import (
     gated_units,
     token_embedding,
 )
-from transfuse.network.families.parts_attention import Attention, grouped_attention
+from transfuse.network.families.parts_attention import Attention, grouped_attention, normed_attention
 from transfuse.network.rotary_fields import PARTLY_ROTARY, rope_type
 from transfuse.network.space import Axis, Space
 
@@ -64,9 +65,19 @@ def head_size(config: Config) -> int:
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
+def head_sizes(config: Config) -> tuple[int, int, int]:
+    """Return the number of query heads, of groups of them that share keys and values, and of channels of a head."""
+    return config.num_attention_heads, config.num_key_value_heads, head_size(config)
+
+
+def normed_heads(s: Builder, config: Config, i: int, block: str, **options: Any) -> Attention:
+    """Return query heads in groups behind norms of queries and keys, with the options of `normed_attention`."""
+    norms = (f"{block}.self_attn.q_norm.weight", f"{block}.self_attn.k_norm.weight")
+    return normed_attention(s, i, *head_sizes(config), *norms, **options)
+
+
 def rotary_heads(s: Builder, config: Config, i: int) -> Attention:
     """Return query heads in groups, whose channels are rotary: all of them, or the share that the family reads."""
-    size = head_size(config)
     settings = getattr(config, "rope_parameters", None) or {}
     share = settings.get("partial_rotary_factor", 1.0)
     if config.model_type not in PARTLY_ROTARY:
@@ -77,7 +88,7 @@ def rotary_heads(s: Builder, config: Config, i: int) -> Attention:
                 f" in models of type {config.model_type}; remove it, or correct rope_type"
             )
         share = 1.0
-    return grouped_attention(s, i, config.num_attention_heads, config.num_key_value_heads, size, int(size * share))
+    return grouped_attention(s, i, *head_sizes(config), int(head_size(config) * share))
 
 
 def project(
@@ -124,9 +135,7 @@ def _starcoder2_transform(s: Builder, config: Config, i: int, block: str, reads:
 
 
 def _smollm3_attend(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
-    size = head_size(config)
-    rotary = size if config.no_rope_layers[i] else 0
-    axes = grouped_attention(s, i, config.num_attention_heads, config.num_key_value_heads, size, rotary)
+    axes = grouped_attention(s, i, *head_sizes(config), None if config.no_rope_layers[i] else 0)
     bias = "bias" if config.attention_bias else None
     project(s, block, reads, axes, writes, bias, bias)
 

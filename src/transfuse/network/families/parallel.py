@@ -12,7 +12,7 @@ from transfuse.errors import SpecError
 from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
 from transfuse.network.families.gpt_neox import head_major
-from transfuse.network.families.llama import Branch, DeclareNorm, head_size, project, rotary_heads, transform
+from transfuse.network.families.llama import Branch, DeclareNorm, head_sizes, project, rotary_heads, transform
 from transfuse.network.families.parts import Config, Readable, Trunk, declared_setting, feed_forward, token_embedding
 from transfuse.network.families.parts_attention import (
     Attention,
@@ -129,13 +129,12 @@ def _stablelm_names(config: Config) -> Names:
 
 
 def _cohere_attend(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
-    heads, groups, size = config.num_attention_heads, config.num_key_value_heads, head_size(config)
     if declared_setting(config, "use_qk_norm"):
         norms = (f"{block}.self_attn.q_norm.weight", f"{block}.self_attn.k_norm.weight")
-        axes = centered_attention(s, i, heads, groups, size, *norms)
+        axes = centered_attention(s, i, *head_sizes(config), *norms)
     else:
         slides = config.model_type != "cohere2" or config.layer_types[i] == "sliding_attention"
-        axes = grouped_attention(s, i, heads, groups, size, size if slides else 0, interleaved=True)
+        axes = grouped_attention(s, i, *head_sizes(config), None if slides else 0, interleaved=True)
     bias = "bias" if config.attention_bias else None
     project(s, block, reads, axes, writes, bias, bias)
 

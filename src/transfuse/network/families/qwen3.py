@@ -6,25 +6,15 @@ The mixtures are Mixtral (Jiang et al., 2024) and Qwen3-MoE.
 from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
 from transfuse.network.families.llama import attend as llama_attend
-from transfuse.network.families.llama import head_size, pre_norm, project, transform
+from transfuse.network.families.llama import normed_heads, pre_norm, project, transform
 from transfuse.network.families.parts import Config, Readable, gated_units
-from transfuse.network.families.parts_attention import normed_attention
 from transfuse.network.space import Space
 
 
 def attend(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
     """Declare attention with norms of queries and keys."""
-    axes = normed_attention(
-        s,
-        i,
-        config.num_attention_heads,
-        config.num_key_value_heads,
-        head_size(config),
-        f"{block}.self_attn.q_norm.weight",
-        f"{block}.self_attn.k_norm.weight",
-    )
     bias = "bias" if config.attention_bias else None
-    project(s, block, reads, axes, writes, bias, bias)
+    project(s, block, reads, normed_heads(s, config, i, block), writes, bias, bias)
 
 
 def experts(s: Builder, i: int, block: str, reads: Readable, writes: Space, count: int, units: int) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from transfuse.errors import SpecError
 from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
-from transfuse.network.families.llama import Branch, head_size, pre_norm, project, transform
+from transfuse.network.families.llama import Branch, head_size, head_sizes, pre_norm, project, transform
 from transfuse.network.families.parts import Config, Readable, Trunk, gated_feed_forward
 from transfuse.network.families.parts_attention import gated_attention
 from transfuse.network.families.qwen3 import experts
@@ -20,18 +20,9 @@ NAMED = 3  # layers that a message lists
 
 
 def _attend(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
-    p = f"{block}.self_attn"
-    size = head_size(config)
-    axes = gated_attention(
-        s,
-        i,
-        config.num_attention_heads,
-        config.num_key_value_heads,
-        size,
-        int(size * config.rope_parameters.get("partial_rotary_factor", 1.0)),
-        f"{p}.q_norm.weight",
-        f"{p}.k_norm.weight",
-    )
+    rotary = int(head_size(config) * config.rope_parameters.get("partial_rotary_factor", 1.0))
+    norms = (f"{block}.self_attn.q_norm.weight", f"{block}.self_attn.k_norm.weight")
+    axes = gated_attention(s, i, *head_sizes(config), rotary, *norms)
     bias = "bias" if config.attention_bias else None
     project(s, block, reads, axes, writes, bias, bias)
 
