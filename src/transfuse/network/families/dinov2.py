@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from transfuse.network.builder import Builder, Normed
-from transfuse.network.families.parts import Config, feed_forward, gated_feed_forward
+from transfuse.network.families.parts import Config, bias_if, feed_forward, gated_feed_forward
 from transfuse.network.families.parts_attention import attention
 from transfuse.network.families.vit import patches
 from transfuse.network.spec import Spec
@@ -53,7 +53,7 @@ def _trunk(s: Builder, config: Config, p: str) -> Normed:
         axes = attention(s, i, config.num_attention_heads, width // config.num_attention_heads)
         attended = s.free(f"{i}.attention", width)
         mlp = s.free(f"{i}.mlp", width)
-        bias = "bias" if config.qkv_bias else None
+        bias = bias_if(config.qkv_bias)
 
         s.part = "attention"
         h = s.norm(f"{block}.norm1", x)

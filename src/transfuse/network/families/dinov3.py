@@ -1,7 +1,7 @@
 """DINOv3 (Siméoni et al., 2025): a ViT with layer scale, register tokens, and rotary positions of the patches."""
 
 from transfuse.network.builder import Builder, Normed
-from transfuse.network.families.parts import Config, feed_forward, gated_feed_forward
+from transfuse.network.families.parts import Config, bias_if, feed_forward, gated_feed_forward
 from transfuse.network.families.parts_attention import grouped_attention
 from transfuse.network.families.vit import patches
 from transfuse.network.spec import Spec
@@ -32,17 +32,17 @@ def _trunk(s: Builder, config: Config) -> Normed:
 
         s.part = "attention"
         h = s.norm(f"{block}.norm1", x)
-        s.linear(f"{block}.attention.q_proj", h, axes.q, "bias" if config.query_bias else None)
-        s.linear(f"{block}.attention.k_proj", h, axes.k, "bias" if config.key_bias else None)
-        s.linear(f"{block}.attention.v_proj", h, axes.v, "bias" if config.value_bias else None)
-        s.linear(f"{block}.attention.o_proj", axes.context, attended, "bias" if config.proj_bias else None)
+        s.linear(f"{block}.attention.q_proj", h, axes.q, bias_if(config.query_bias))
+        s.linear(f"{block}.attention.k_proj", h, axes.k, bias_if(config.key_bias))
+        s.linear(f"{block}.attention.v_proj", h, axes.v, bias_if(config.value_bias))
+        s.linear(f"{block}.attention.o_proj", axes.context, attended, bias_if(config.proj_bias))
         s.layer_scale(f"{block}.layer_scale1.lambda1", attended, f"{block}.attention.o_proj")
         x = s.join(f"{i}.middle", x, attended)
 
         s.part = "ffn"
         h = s.norm(f"{block}.norm2", x)
         gate, up, down = (f"{block}.mlp.{name}_proj" for name in ("gate", "up", "down"))
-        bias = "bias" if config.mlp_bias else None
+        bias = bias_if(config.mlp_bias)
         if config.use_gated_mlp:
             gated_feed_forward(s, i, h, config.intermediate_size, mlp, (gate, up, down), bias)
         else:

@@ -11,7 +11,7 @@ from functools import partial
 from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
 from transfuse.network.families.llama import normed_heads, project, rotary_heads, transform
-from transfuse.network.families.parts import Config, Trunk, token_embedding
+from transfuse.network.families.parts import Config, Trunk, bias_if, token_embedding
 from transfuse.network.families.parts_attention import Attention
 
 Queries = Callable[[Builder, Config, int, str], Attention]
@@ -23,7 +23,7 @@ def gemma(queries: Queries) -> decoder.MakeTrunk:
     def trunk(s: Builder, config: Config, p: str) -> Trunk:
         vocabulary, token = token_embedding(s, f"{p}embed_tokens", config, config.hidden_size, scaled=True)
         x = token
-        bias = "bias" if config.attention_bias else None
+        bias = bias_if(config.attention_bias)
         for i in range(config.num_hidden_layers):
             block = f"{p}layers.{i}"
             attended = s.free(f"{i}.attention", config.hidden_size)
@@ -47,7 +47,7 @@ def olmo2(s: Builder, config: Config, p: str) -> Trunk:
     """Declare a trunk with an RMSNorm at the end of every branch."""
     vocabulary, token = token_embedding(s, f"{p}embed_tokens", config, config.hidden_size)
     x = token
-    bias = "bias" if config.attention_bias else None
+    bias = bias_if(config.attention_bias)
     for i in range(config.num_hidden_layers):
         block = f"{p}layers.{i}"
         attended = s.free(f"{i}.attention", config.hidden_size)

@@ -8,7 +8,7 @@ from operator import add
 
 from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
-from transfuse.network.families.parts import Config, Trunk, feed_forward, token_embedding
+from transfuse.network.families.parts import Config, Trunk, bias_if, feed_forward, token_embedding
 from transfuse.network.families.parts_attention import grouped_attention
 from transfuse.network.space import Axis, Product
 
@@ -19,7 +19,7 @@ def trunk(s: Builder, config: Config, p: str) -> Trunk:
     heads = config.num_attention_heads
     size = width // heads
     rotary = int(size * config.rope_parameters["partial_rotary_factor"])
-    bias = "bias" if config.attention_bias else None
+    bias = bias_if(config.attention_bias)
     vocabulary, token = token_embedding(s, f"{p}embed_in", config, width)
     x = token
     for i in range(config.num_hidden_layers):

@@ -7,14 +7,14 @@ branches of an expert are clamped, and 1 is added to one of them. Therefore, hid
 from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
 from transfuse.network.families.llama import head_sizes, pre_norm, project
-from transfuse.network.families.parts import Config, Readable
+from transfuse.network.families.parts import Config, Readable, bias_if
 from transfuse.network.families.parts_attention import grouped_attention
 from transfuse.network.space import Space
 
 
 def _attend(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
     axes = grouped_attention(s, i, *head_sizes(config))
-    bias = "bias" if config.attention_bias else None
+    bias = bias_if(config.attention_bias)
     project(s, block, reads, axes, writes, bias, bias)
     s.parameter(f"{block}.self_attn.sinks", axes.head)
 

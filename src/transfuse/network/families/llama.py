@@ -16,6 +16,7 @@ from transfuse.network.families.parts import (
     Config,
     Readable,
     Trunk,
+    bias_if,
     declared_setting,
     feed_forward,
     gated_feed_forward,
@@ -108,7 +109,7 @@ def project(
 
 def attend(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
     """Declare the attention of Llama and Mistral."""
-    bias = "bias" if declared_setting(config, "attention_bias") else None
+    bias = bias_if(declared_setting(config, "attention_bias"))
     project(s, block, reads, rotary_heads(s, config, i), writes, bias, bias)
 
 
@@ -116,7 +117,7 @@ def transform(s: Builder, config: Config, i: int, block: str, reads: Readable, w
     """Declare the SwiGLU."""
     names = (f"{block}.mlp.gate_proj", f"{block}.mlp.up_proj", f"{block}.mlp.down_proj")
     gated_feed_forward(
-        s, i, reads, config.intermediate_size, writes, names, "bias" if declared_setting(config, "mlp_bias") else None
+        s, i, reads, config.intermediate_size, writes, names, bias_if(declared_setting(config, "mlp_bias"))
     )
 
 
@@ -125,18 +126,18 @@ def _qwen2_attend(s: Builder, config: Config, i: int, block: str, reads: Readabl
 
 
 def _starcoder2_attend(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
-    bias = "bias" if config.use_bias else None
+    bias = bias_if(config.use_bias)
     project(s, block, reads, rotary_heads(s, config, i), writes, bias, bias)
 
 
 def _starcoder2_transform(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
     names = (f"{block}.mlp.c_fc", f"{block}.mlp.c_proj")
-    feed_forward(s, i, reads, config.intermediate_size, writes, names, "bias" if config.use_bias else None)
+    feed_forward(s, i, reads, config.intermediate_size, writes, names, bias_if(config.use_bias))
 
 
 def _smollm3_attend(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
     axes = grouped_attention(s, i, *head_sizes(config), None if config.no_rope_layers[i] else 0)
-    bias = "bias" if config.attention_bias else None
+    bias = bias_if(config.attention_bias)
     project(s, block, reads, axes, writes, bias, bias)
 
 

@@ -6,7 +6,7 @@ The stream begins with a norm of the token embeddings, whose gain allows only pe
 from collections.abc import Callable
 
 from transfuse.network.builder import Builder
-from transfuse.network.families.parts import Config, Readable, Trunk, gated_units, token_embedding
+from transfuse.network.families.parts import Config, Readable, Trunk, bias_if, gated_units, token_embedding
 from transfuse.network.families.parts_attention import grouped_attention
 from transfuse.network.families.parts_heads import linear_head, masked_head, normed_output
 from transfuse.network.operations import Tokens
@@ -18,7 +18,7 @@ def masked_language_model(config: Config) -> Spec:
     """ModernBertForMaskedLM."""
     s = Builder("modernbert")
     trunk = _trunk(s, config, "model.")
-    biases = ("bias" if config.classifier_bias else None, _norm_bias(config), "bias" if config.decoder_bias else None)
+    biases = (bias_if(config.classifier_bias), bias_if(config.norm_bias), bias_if(config.decoder_bias))
     names = ("head.dense", "head.norm", "decoder")
     masked_head(s, config, normed_output(s, trunk), trunk.vocabulary, trunk.token, names, biases)
     return s.build()
@@ -30,8 +30,8 @@ def classifier(config: Config) -> Spec:
     trunk = _trunk(s, config, "model.")
     s.part = "head"
     guess = s.free("guess", config.hidden_size)
-    s.linear("head.dense", normed_output(s, trunk), guess, "bias" if config.classifier_bias else None)
-    s.post_norm("head.norm", guess, _norm_bias(config))
+    s.linear("head.dense", normed_output(s, trunk), guess, bias_if(config.classifier_bias))
+    s.post_norm("head.norm", guess, bias_if(config.norm_bias))
     linear_head(s, guess, "classifier", config.num_labels)
     return s.build()
 
@@ -52,16 +52,10 @@ ARCHITECTURES: dict[str, Callable[[Config], Spec]] = {
 }
 
 
-def _norm_bias(config: Config) -> str | None:
-    return "bias" if config.norm_bias else None
-
-
 def _trunk(s: Builder, config: Config, p: str) -> Trunk:
     width = config.hidden_size
     heads = config.num_attention_heads
-    bias, mlp_bias, norm_bias = (
-        "bias" if has else None for has in (config.attention_bias, config.mlp_bias, config.norm_bias)
-    )
+    bias, mlp_bias, norm_bias = (bias_if(has) for has in (config.attention_bias, config.mlp_bias, config.norm_bias))
     s.tokens = Tokens(1)
     vocabulary, token = token_embedding(s, f"{p}embeddings.tok_embeddings", config, width)
     s.post_norm(f"{p}embeddings.norm", token, norm_bias)

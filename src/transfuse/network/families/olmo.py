@@ -7,7 +7,7 @@ and keys, and experts. Both may clip queries, keys and values.
 from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
 from transfuse.network.families.llama import attend, head_sizes, normed_heads, pre_norm, project, transform
-from transfuse.network.families.parts import Config, Readable
+from transfuse.network.families.parts import Config, Readable, bias_if
 from transfuse.network.families.parts_attention import clipped_attention
 from transfuse.network.families.qwen3 import experts
 from transfuse.network.space import Space
@@ -18,13 +18,13 @@ def _attend(s: Builder, config: Config, i: int, block: str, reads: Readable, wri
         attend(s, config, i, block, reads, writes)
         return
     axes = clipped_attention(s, i, *head_sizes(config))
-    bias = "bias" if config.attention_bias else None
+    bias = bias_if(config.attention_bias)
     project(s, block, reads, axes, writes, bias, bias)
 
 
 def _normed_attend(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
     axes = normed_heads(s, config, i, block, across_heads=True, clipped=config.clip_qkv is not None)
-    bias = "bias" if config.attention_bias else None
+    bias = bias_if(config.attention_bias)
     project(s, block, reads, axes, writes, bias, bias)
 
 

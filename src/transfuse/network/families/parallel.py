@@ -13,7 +13,15 @@ from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
 from transfuse.network.families.gpt_neox import head_major
 from transfuse.network.families.llama import Branch, DeclareNorm, head_sizes, project, rotary_heads, transform
-from transfuse.network.families.parts import Config, Readable, Trunk, declared_setting, feed_forward, token_embedding
+from transfuse.network.families.parts import (
+    Config,
+    Readable,
+    Trunk,
+    bias_if,
+    declared_setting,
+    feed_forward,
+    token_embedding,
+)
 from transfuse.network.families.parts_attention import (
     Attention,
     attention_with_heads,
@@ -116,7 +124,7 @@ def _gptj_transform(s: Builder, config: Config, i: int, block: str, reads: Reada
 
 def _stablelm_attend(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
     _refuse(config, "qk_layernorm")
-    bias = "bias" if config.use_qkv_bias else None
+    bias = bias_if(config.use_qkv_bias)
     project(s, block, reads, rotary_heads(s, config, i), writes, bias, None)
 
 
@@ -135,7 +143,7 @@ def _cohere_attend(s: Builder, config: Config, i: int, block: str, reads: Readab
     else:
         slides = config.model_type != "cohere2" or config.layer_types[i] == "sliding_attention"
         axes = grouped_attention(s, i, *head_sizes(config), None if slides else 0, interleaved=True)
-    bias = "bias" if config.attention_bias else None
+    bias = bias_if(config.attention_bias)
     project(s, block, reads, axes, writes, bias, bias)
 
 
@@ -143,7 +151,7 @@ def _cohere_attend(s: Builder, config: Config, i: int, block: str, reads: Readab
 
 
 def _falcon_attend(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
-    bias = "bias" if config.bias else None
+    bias = bias_if(config.bias)
     axes = _falcon_heads(s, config, i)
     one_group = config.multi_query and not config.new_decoder_architecture
     fused = axes.q + axes.k + axes.v if one_group else head_major(axes.q, axes.k, axes.v)
@@ -163,7 +171,7 @@ def _falcon_heads(s: Builder, config: Config, i: int) -> Attention:
 
 def _falcon_transform(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
     names = (f"{block}.mlp.dense_h_to_4h", f"{block}.mlp.dense_4h_to_h")
-    feed_forward(s, i, reads, config.ffn_hidden_size, writes, names, "bias" if config.bias else None)
+    feed_forward(s, i, reads, config.ffn_hidden_size, writes, names, bias_if(config.bias))
 
 
 def _falcon_names(config: Config) -> Names:

@@ -16,6 +16,11 @@ def declared_setting(config: Config, name: str) -> Any:
     return getattr(config, name, None) if name in {field.name for field in fields(type(config))} else None
 
 
+def bias_if(present: object) -> str | None:
+    """Return the name of a bias, or None if the configuration says that there is none."""
+    return "bias" if present else None
+
+
 def feed_forward(
     s: Builder, i: object, reads: Readable, units: int, writes: Space, names: tuple[str, str], bias: str | None = "bias"
 ) -> None:

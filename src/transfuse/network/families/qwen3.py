@@ -7,13 +7,13 @@ from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
 from transfuse.network.families.llama import attend as llama_attend
 from transfuse.network.families.llama import normed_heads, pre_norm, project, transform
-from transfuse.network.families.parts import Config, Readable, gated_units
+from transfuse.network.families.parts import Config, Readable, bias_if, gated_units
 from transfuse.network.space import Space
 
 
 def attend(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
     """Declare attention with norms of queries and keys."""
-    bias = "bias" if config.attention_bias else None
+    bias = bias_if(config.attention_bias)
     project(s, block, reads, normed_heads(s, config, i, block), writes, bias, bias)
 
 

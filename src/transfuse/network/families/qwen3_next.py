@@ -10,7 +10,7 @@ from transfuse.errors import SpecError
 from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
 from transfuse.network.families.llama import Branch, head_size, head_sizes, pre_norm, project, transform
-from transfuse.network.families.parts import Config, Readable, Trunk, gated_feed_forward
+from transfuse.network.families.parts import Config, Readable, Trunk, bias_if, gated_feed_forward
 from transfuse.network.families.parts_attention import gated_attention
 from transfuse.network.families.qwen3 import experts
 from transfuse.network.space import Space
@@ -23,7 +23,7 @@ def _attend(s: Builder, config: Config, i: int, block: str, reads: Readable, wri
     rotary = int(head_size(config) * config.rope_parameters.get("partial_rotary_factor", 1.0))
     norms = (f"{block}.self_attn.q_norm.weight", f"{block}.self_attn.k_norm.weight")
     axes = gated_attention(s, i, *head_sizes(config), rotary, *norms)
-    bias = "bias" if config.attention_bias else None
+    bias = bias_if(config.attention_bias)
     project(s, block, reads, axes, writes, bias, bias)
 
 

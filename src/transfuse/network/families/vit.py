@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from transfuse.network.builder import Builder, Normed
-from transfuse.network.families.parts import Config, feed_forward
+from transfuse.network.families.parts import Config, bias_if, feed_forward
 from transfuse.network.families.parts_attention import attention
 from transfuse.network.families.parts_heads import linear_head, pooler
 from transfuse.network.operations import Axes, Tokens
@@ -68,7 +68,7 @@ def trunk(s: Builder, config: Config, p: str, special: tuple[str, ...] = (), *, 
     """
     x = patches(s, config, f"{p}embeddings.", ("cls_token", *special), True)
     sizes = BlockSizes(config.num_hidden_layers, config.num_attention_heads, config.intermediate_size)
-    x = blocks(s, f"{p}layers", x, sizes, "bias" if config.qkv_bias else None, classifies=classifies)
+    x = blocks(s, f"{p}layers", x, sizes, bias_if(config.qkv_bias), classifies=classifies)
     s.part = "head"
     return s.norm(f"{p}layernorm", x)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from transfuse.network.builder import Builder, Normed
 from transfuse.network.families import vit
-from transfuse.network.families.parts import Config
+from transfuse.network.families.parts import Config, bias_if
 from transfuse.network.operations import Tokens
 from transfuse.network.spec import Spec
 
@@ -32,7 +32,7 @@ def pre_training(config: Config) -> Spec:
     sizes = vit.BlockSizes(
         config.decoder_num_hidden_layers, config.decoder_num_attention_heads, config.decoder_intermediate_size
     )
-    x = vit.blocks(s, "decoder.decoder_layers", x, sizes, "bias" if config.qkv_bias else None, "decoder.")
+    x = vit.blocks(s, "decoder.decoder_layers", x, sizes, bias_if(config.qkv_bias), "decoder.")
     s.part = "head"
     pixels = s.fixed("pixel", rows * columns * config.num_channels)
     s.linear("decoder.decoder_pred", s.norm("decoder.decoder_norm", x), pixels)
