@@ -4,8 +4,8 @@ The stream of the vision tower begins with a norm, whose gain allows only permut
 """
 
 from transfuse.network.builder import Builder, Normed
-from transfuse.network.families.parts import Config, feed_forward
-from transfuse.network.families.parts_attention import attention
+from transfuse.network.families.parts import Config
+from transfuse.network.families.parts_blocks import CLIP_NAMES, block_sizes, pre_norm_blocks
 from transfuse.network.families.vit import pair, pixels
 from transfuse.network.operations import Tokens
 from transfuse.network.space import Group, Space
@@ -95,26 +95,6 @@ def text_tower(s: Builder, config: Config, p: str) -> Normed:
 
 def blocks(s: Builder, config: Config, p: str, tower: str, x: Space, last: str) -> Normed:
     """Declare the blocks of a tower and its last norm."""
-    width = config.hidden_size
-    heads = config.num_attention_heads
-    for i in range(config.num_hidden_layers):
-        block = f"{p}layers.{i}"
-        name = f"{tower}.{i}"
-        axes = attention(s, name, heads, width // heads)
-        attended = s.free(f"{name}.attention", width)
-        mlp = s.free(f"{name}.mlp", width)
-
-        s.part = "attention"
-        h = s.norm(f"{block}.layer_norm1", x)
-        s.linear(f"{block}.self_attn.q_proj", h, axes.q)
-        s.linear(f"{block}.self_attn.k_proj", h, axes.k)
-        s.linear(f"{block}.self_attn.v_proj", h, axes.v)
-        s.linear(f"{block}.self_attn.out_proj", axes.context, attended)
-        x = s.join(f"{name}.middle", x, attended)
-
-        s.part = "ffn"
-        h = s.norm(f"{block}.layer_norm2", x)
-        feed_forward(s, name, h, config.intermediate_size, mlp, (f"{block}.mlp.fc1", f"{block}.mlp.fc2"))
-        x = s.join(f"{name}.out", x, mlp)
+    x = pre_norm_blocks(s, f"{p}layers", x, block_sizes(config), CLIP_NAMES, label=f"{tower}.")
     s.part = "head"
     return s.norm(last, x)

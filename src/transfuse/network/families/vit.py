@@ -1,11 +1,10 @@
 """ViT (Dosovitskiy et al., 2021) and DeiT (Touvron et al., 2021): pre-norm, a class token, learned positions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from transfuse.network.builder import Builder, Normed
-from transfuse.network.families.parts import Config, bias_if, feed_forward
-from transfuse.network.families.parts_attention import attention
+from transfuse.network.families.parts import Config, bias_if
+from transfuse.network.families.parts_blocks import block_sizes, pre_norm_blocks
 from transfuse.network.families.parts_heads import linear_head, pooler
 from transfuse.network.operations import Axes, Tokens
 from transfuse.network.space import Space
@@ -67,61 +66,9 @@ def trunk(s: Builder, config: Config, p: str, special: tuple[str, ...] = (), *, 
         classifies: whether only the class token of the output is read.
     """
     x = patches(s, config, f"{p}embeddings.", ("cls_token", *special), True)
-    sizes = BlockSizes(config.num_hidden_layers, config.num_attention_heads, config.intermediate_size)
-    x = blocks(s, f"{p}layers", x, sizes, bias_if(config.qkv_bias), classifies=classifies)
+    x = pre_norm_blocks(s, f"{p}layers", x, block_sizes(config), bias=bias_if(config.qkv_bias), classifies=classifies)
     s.part = "head"
     return s.norm(f"{p}layernorm", x)
-
-
-@dataclass(frozen=True)
-class BlockSizes:
-    """The number of blocks, and of heads and hidden units of each."""
-
-    depth: int
-    heads: int
-    hidden: int
-
-
-def blocks(
-    s: Builder,
-    p: str,
-    x: Space,
-    sizes: BlockSizes,
-    bias: str | None,
-    label: str = "",
-    *,
-    classifies: bool = False,
-) -> Space:
-    """Declare blocks with a norm in front of both branches, and return the stream behind the last.
-
-    Args:
-        p: the name of the list of blocks.
-        bias: the name of the biases of queries, keys and values; None: there are none.
-        label: the start of the names of all spaces.
-        classifies: whether only the special tokens of the output are read.
-    """
-    width = x.units
-    for i in range(sizes.depth):
-        block = f"{p}.{i}"
-        name = f"{label}{i}"
-        axes = attention(s, name, sizes.heads, width // sizes.heads)
-        attended = s.free(f"{name}.attention", width)
-        mlp = s.free(f"{name}.mlp", width)
-
-        s.part = "attention"
-        h = s.norm(f"{block}.layernorm_before", x)
-        s.linear(f"{block}.attention.q_proj", h, axes.q, bias)
-        s.linear(f"{block}.attention.k_proj", h, axes.k, bias)
-        s.linear(f"{block}.attention.v_proj", h, axes.v, bias)
-        s.prefix_only = classifies and i == sizes.depth - 1
-        s.linear(f"{block}.attention.o_proj", axes.context, attended)
-        x = s.join(f"{name}.middle", x, attended)
-
-        s.part = "ffn"
-        h = s.norm(f"{block}.layernorm_after", x)
-        feed_forward(s, name, h, sizes.hidden, mlp, (f"{block}.mlp.fc1", f"{block}.mlp.fc2"))
-        x = s.join(f"{name}.out", x, mlp)
-    return x
 
 
 def states(s: Builder, config: Config, h: Normed) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from transfuse.network.builder import Builder, Normed
 from transfuse.network.families import vit
 from transfuse.network.families.parts import Config, bias_if
+from transfuse.network.families.parts_blocks import BlockSizes, pre_norm_blocks
 from transfuse.network.operations import Tokens
 from transfuse.network.spec import Spec
 
@@ -29,10 +30,10 @@ def pre_training(config: Config) -> Spec:
     position = s.free("decoder.position", width)
     s.table("decoder.decoder_pos_embed", (one, s.fixed("position_id", 1 + patches)), position)
     x = s.join("decoder.embed", position, x)
-    sizes = vit.BlockSizes(
+    sizes = BlockSizes(
         config.decoder_num_hidden_layers, config.decoder_num_attention_heads, config.decoder_intermediate_size
     )
-    x = vit.blocks(s, "decoder.decoder_layers", x, sizes, bias_if(config.qkv_bias), "decoder.")
+    x = pre_norm_blocks(s, "decoder.decoder_layers", x, sizes, bias=bias_if(config.qkv_bias), label="decoder.")
     s.part = "head"
     pixels = s.fixed("pixel", rows * columns * config.num_channels)
     s.linear("decoder.decoder_pred", s.norm("decoder.decoder_norm", x), pixels)
