@@ -5,11 +5,10 @@ positions of the encoder are sinusoids, but they are stored like learned ones, a
 """
 
 from transfuse.network.builder import Builder, Normed
-from transfuse.network.families.parts import Config, Readable, Trunk, feed_forward
-from transfuse.network.families.parts_attention import attention
+from transfuse.network.families.parts import Config, Trunk
 from transfuse.network.families.parts_heads import language_head, normed_output
+from transfuse.network.families.parts_stacks import stack_blocks
 from transfuse.network.operations import Tokens
-from transfuse.network.space import Space
 from transfuse.network.spec import Spec
 
 
@@ -40,7 +39,7 @@ def _both(s: Builder, config: Config, p: str) -> Trunk:
     s.embedding(f"{p}decoder.embed_tokens", vocabulary, token)
     s.embedding(f"{p}decoder.embed_positions", s.fixed("position_id", config.max_target_positions), position)
     x = s.join("decoder.embed", token, position)
-    x = _blocks(s, config, f"{p}decoder", "decoder", x, memory)
+    x = stack_blocks(s, config, f"{p}decoder", "decoder", x, memory)
     return Trunk(vocabulary, token, x, lambda axis: s.norm(f"{p}decoder.layer_norm", axis))
 
 
@@ -54,35 +53,5 @@ def _encoder(s: Builder, config: Config, p: str) -> Normed:
     s.linear(f"{p}.conv1", (s.fixed("mel", config.num_mel_bins), tap), sound)
     s.linear(f"{p}.conv2", (sound, tap), frame, activated=True)
     s.embedding(f"{p}.embed_positions", s.fixed("frame_id", config.max_source_positions), position)
-    x = _blocks(s, config, p, "encoder", s.join("encoder.embed", frame, position))
+    x = stack_blocks(s, config, p, "encoder", s.join("encoder.embed", frame, position))
     return s.norm(f"{p}.layer_norm", x)
-
-
-def _blocks(s: Builder, config: Config, p: str, name: str, x: Space, memory: Readable | None = None) -> Space:
-    """Declare blocks of self-attention, of attention to `memory` if given, and of a feed-forward network."""
-    heads, layers, units = (getattr(config, f"{name}_{size}") for size in ("attention_heads", "layers", "ffn_dim"))
-    for i in range(layers):
-        block = f"{p}.layers.{i}"
-        label = f"{name}.{i}"
-        s.part = "attention"
-        x = _attend(s, f"{block}.self_attn", f"{label}.self", heads, x)
-        if memory is not None:
-            x = _attend(s, f"{block}.encoder_attn", f"{label}.cross", heads, x, memory)
-        s.part = "ffn"
-        mlp = s.free(f"{label}.mlp", config.d_model)
-        h = s.norm(f"{block}.final_layer_norm", x)
-        feed_forward(s, label, h, units, mlp, (f"{block}.fc1", f"{block}.fc2"))
-        x = s.join(f"{label}.out", x, mlp)
-    return x
-
-
-def _attend(s: Builder, p: str, label: str, heads: int, x: Space, memory: Readable | None = None) -> Space:
-    """Declare attention of the stream to itself, or to `memory`, and return the stream behind it."""
-    axes = attention(s, label, heads, x.units // heads)
-    attended = s.free(f"{label}.attention", x.units)
-    h = s.norm(f"{p}_layer_norm", x)
-    s.linear(f"{p}.q_proj", h, axes.q)
-    s.linear(f"{p}.k_proj", memory or h, axes.k, bias=None)
-    s.linear(f"{p}.v_proj", memory or h, axes.v)
-    s.linear(f"{p}.out_proj", axes.context, attended)
-    return s.join(f"{label}.added", x, attended)
