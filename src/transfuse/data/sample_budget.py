@@ -7,6 +7,7 @@ in any time that a user allows.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from transfuse.config.literals import LearningOptions
 from transfuse.data.image.images import required_size
 from transfuse.data.processors import model_preparer
 from transfuse.data.samples import Samples
+from transfuse.network.patch_grid import pair
 from transfuse.network.sizes import active_parameters
 
 IMAGES = 10_000  # an image has one answer, and training reads it a few times
@@ -97,8 +99,7 @@ class SampleBudget:
         return max(self.count, min(read, IMAGE_BYTES // (size[0] * size[1] * channels * FLOAT_BYTES)))
 
     def _images_in_time(self, model: PreTrainedModel, size: tuple[int, int], learning: LearningOptions) -> int | None:
-        patch = getattr(model.config, "patch_size", 1)
-        tokens = 1 + size[0] * size[1] / (patch**2 if isinstance(patch, int) else patch[0] * patch[1])
+        tokens = 1 + prod(size) / prod(pair(getattr(model.config, "patch_size", 1)))
         return self._in_time(model, tokens, learning, WEIGHTING if self.weighs_images else 0)
 
     def _in_time(
@@ -124,4 +125,4 @@ def _image_size(samples: Samples, model: PreTrainedModel, source: Model, process
     side = required_size(model.config)
     if side is None:  # the processor decides
         side = model_preparer(source, model, processor)(samples.inputs([0]))["pixel_values"].shape[-2:]
-    return (side, side) if isinstance(side, int) else (side[0], side[1])
+    return pair(side)

@@ -1,9 +1,13 @@
 """Small random batches for any model, which show whether two models compute the same."""
 
+from math import prod
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
+
+from transfuse.network.patch_grid import pair, patch_grid
 
 MAX_LENGTH = 12  # tokens of a text
 IMAGES = 2
@@ -54,9 +58,7 @@ def _texts(config: PreTrainedConfig, generator: torch.Generator) -> dict[str, Te
 
 
 def _pixels(config: PreTrainedConfig, generator: torch.Generator) -> dict[str, Tensor]:
-    size = config.image_size
-    height, width = (size, size) if isinstance(size, int) else size
-    pixels = torch.randn(IMAGES, config.num_channels, height, width, generator=generator)
+    pixels = torch.randn(IMAGES, config.num_channels, *pair(config.image_size), generator=generator)
     if not hasattr(config, "mask_ratio"):
         return {"pixel_values": pixels}
     return {"pixel_values": pixels, "noise": mask_noise(config, IMAGES, generator)}
@@ -64,9 +66,7 @@ def _pixels(config: PreTrainedConfig, generator: torch.Generator) -> dict[str, T
 
 def mask_noise(config: PreTrainedConfig, images: int, generator: torch.Generator) -> Float[Tensor, "image patch"]:
     """Return random numbers whose order decides which patches of each image a model masks."""
-    sizes = (config.image_size, config.patch_size)
-    (height, width), (rows, columns) = ((n, n) if isinstance(n, int) else n for n in sizes)
-    return torch.rand(images, (height // rows) * (width // columns), generator=generator)
+    return torch.rand(images, prod(patch_grid(config)), generator=generator)
 
 
 def _sounds(config: PreTrainedConfig, generator: torch.Generator) -> dict[str, Tensor]:

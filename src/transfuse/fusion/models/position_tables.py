@@ -20,6 +20,7 @@ from transfuse.network.axes import fixed_dimensions
 from transfuse.network.config_fields import differences
 from transfuse.network.layout import join_fused, split_fused, unfused
 from transfuse.network.model import declaration, empty_like
+from transfuse.network.patch_grid import patch_grid
 
 SPACE = "position_id"  # the name of the fixed space of positions in every family
 TEXT_SPACE = "text.position_id"  # its name in models of images and texts, and in the half of such a model
@@ -91,19 +92,11 @@ def _is_image(config: PreTrainedConfig) -> bool:
     return getattr(config, "image_size", None) is not None
 
 
-def _grid(config: PreTrainedConfig) -> tuple[int, int]:
-    """Return the rows and columns of patches."""
-    sizes, patches = (
-        [value, value] if isinstance(value, int) else list(value) for value in (config.image_size, config.patch_size)
-    )
-    return sizes[0] // patches[0], sizes[1] // patches[1]
-
-
 def _interpolated(
     rows: Float[Tensor, "position *other"], source: PreTrainedConfig, target: PreTrainedConfig
 ) -> Float[Tensor, "target_position *other"]:
     """Interpolate the positions of patches as transformers does; those of other tokens, which come first, are kept."""
-    old, new = _grid(source), _grid(target)
+    old, new = patch_grid(source), patch_grid(target)
     others = len(rows) - prod(old)
     return torch.cat([rows[:others], _resized(rows[others:], old, new, "bicubic")])
 
@@ -112,7 +105,7 @@ def _interpolated_distances(
     rows: Float[Tensor, "distance *other"], source: PreTrainedConfig, target: PreTrainedConfig
 ) -> Float[Tensor, "target_distance *other"]:
     """Interpolate the distances between patches as transformers does; those of other tokens, at the end, are kept."""
-    old, new = (tuple(2 * count - 1 for count in _grid(config)) for config in (source, target))
+    old, new = (tuple(2 * count - 1 for count in patch_grid(config)) for config in (source, target))
     return torch.cat([_resized(rows[: prod(old)], old, new, "bilinear"), rows[prod(old) :]])
 
 

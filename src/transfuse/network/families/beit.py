@@ -4,7 +4,8 @@ from transfuse.network.builder import Builder, Normed
 from transfuse.network.families.parts import Config, feed_forward
 from transfuse.network.families.parts_attention import attention_with_heads
 from transfuse.network.families.parts_heads import linear_head
-from transfuse.network.families.vit import pair, patches
+from transfuse.network.families.parts_images import patches
+from transfuse.network.patch_grid import patch_grid
 from transfuse.network.space import Space
 from transfuse.network.spec import Spec
 
@@ -39,9 +40,8 @@ def _trunk(s: Builder, config: Config, p: str) -> Space:
     if config.use_mask_token:
         one = s.fixed("one", 1)
         s.table(f"{p}embeddings.mask_token", (one, one), s.free("patch", width))
-    high, wide = pair(config.image_size)
-    rows, columns = pair(config.patch_size)
-    distance = s.fixed("distance", (2 * (high // rows) - 1) * (2 * (wide // columns) - 1) + 3)
+    rows, columns = patch_grid(config)
+    distance = s.fixed("distance", (2 * rows - 1) * (2 * columns - 1) + 3)
     shared = None
     if config.use_shared_relative_position_bias:  # heads of all layers share a bias, so they are permuted together
         shared = s.free("head", heads)

@@ -3,11 +3,14 @@
 The stream of the vision tower begins with a norm, whose gain allows only permutations; that of the text tower rotates.
 """
 
+from math import prod
+
 from transfuse.network.builder import Builder, Normed
 from transfuse.network.families.parts import Config
 from transfuse.network.families.parts_blocks import CLIP_NAMES, block_sizes, pre_norm_blocks
-from transfuse.network.families.vit import pair, pixels
+from transfuse.network.families.parts_images import pixels
 from transfuse.network.operations import Tokens
+from transfuse.network.patch_grid import patch_grid
 from transfuse.network.space import Group, Space
 from transfuse.network.spec import Spec
 
@@ -68,14 +71,13 @@ ARCHITECTURES = {
 
 def _vision(s: Builder, config: Config, p: str) -> Normed:
     width = config.hidden_size
-    rows, columns = pair(config.patch_size)
-    grid = [size // step for size, step in zip(pair(config.image_size), (rows, columns), strict=True)]
+    grid = patch_grid(config)
     s.tokens = Tokens(1, *grid)
     s.part = "embeddings"
     token, patch, position = (s.free(f"vision.{name}", width) for name in ("class_token", "patch", "position"))
     s.table(f"{p}embeddings.class_embedding", (), token)
-    s.linear(f"{p}embeddings.patch_embedding", pixels(s, config.num_channels, (rows, columns)), patch, bias=None)
-    s.embedding(f"{p}embeddings.position_embedding", s.fixed("position_id", 1 + grid[0] * grid[1]), position)
+    s.linear(f"{p}embeddings.patch_embedding", pixels(s, config), patch, bias=None)
+    s.embedding(f"{p}embeddings.position_embedding", s.fixed("position_id", 1 + prod(grid)), position)
     x = s.join("vision.embed", position, s.concatenate("vision.tokens", patch, token))
     s.post_norm(f"{p}pre_layrnorm", x)
     return blocks(s, config, f"{p}encoder.", "vision", x, f"{p}post_layernorm")

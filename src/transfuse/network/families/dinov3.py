@@ -3,7 +3,7 @@
 from transfuse.network.builder import Builder, Normed
 from transfuse.network.families.parts import Config, bias_if, feed_forward, gated_feed_forward
 from transfuse.network.families.parts_attention import grouped_attention
-from transfuse.network.families.vit import patches
+from transfuse.network.families.parts_images import patches
 from transfuse.network.spec import Spec
 
 

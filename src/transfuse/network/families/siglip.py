@@ -4,13 +4,16 @@ The vision tower is pooled by attention of a learned probe and a feed-forward ne
 which is compared with that of the text. Therefore its mean counts, although its only norm would subtract it.
 """
 
+from math import prod
+
 from transfuse.network.builder import Builder, Normed
 from transfuse.network.families.clip import blocks, text_tower
 from transfuse.network.families.parts import Config, feed_forward
 from transfuse.network.families.parts_attention import attention
 from transfuse.network.families.parts_heads import linear_head
-from transfuse.network.families.vit import pair, pixels
+from transfuse.network.families.parts_images import pixels
 from transfuse.network.operations import Tokens
+from transfuse.network.patch_grid import patch_grid
 from transfuse.network.space import Group, Space
 from transfuse.network.spec import Spec
 
@@ -71,13 +74,12 @@ ARCHITECTURES = {
 def _vision(s: Builder, config: Config, p: str) -> Normed:
     """Declare everything from pixels to the last norm of the blocks."""
     width = config.hidden_size
-    rows, columns = pair(config.patch_size)
-    grid = [size // step for size, step in zip(pair(config.image_size), (rows, columns), strict=True)]
+    grid = patch_grid(config)
     s.tokens = Tokens(0, *grid)
     s.part = "embeddings"
     patch, position = (s.free(f"vision.{name}", width) for name in ("patch", "position"))
-    s.linear(f"{p}embeddings.patch_embedding", pixels(s, config.num_channels, (rows, columns)), patch)
-    s.embedding(f"{p}embeddings.position_embedding", s.fixed("position_id", grid[0] * grid[1]), position)
+    s.linear(f"{p}embeddings.patch_embedding", pixels(s, config), patch)
+    s.embedding(f"{p}embeddings.position_embedding", s.fixed("position_id", prod(grid)), position)
     x = s.join("vision.embed", position, patch)
     return blocks(s, config, f"{p}encoder.", "vision", x, f"{p}post_layernorm")
 

@@ -4,12 +4,14 @@ Positions are sinusoids, but they are stored like learned ones, so that they rot
 """
 
 from collections.abc import Callable
+from math import prod
 
 from transfuse.network.builder import Builder, Normed
 from transfuse.network.families import vit
 from transfuse.network.families.parts import Config, bias_if
 from transfuse.network.families.parts_blocks import BlockSizes, pre_norm_blocks
 from transfuse.network.operations import Tokens
+from transfuse.network.patch_grid import pair, patch_grid
 from transfuse.network.spec import Spec
 
 
@@ -18,8 +20,6 @@ def pre_training(config: Config) -> Spec:
     s = Builder("vit_mae")
     h = _encoder(s, config, "vit.")
     width = config.decoder_hidden_size
-    (height, breadth), (rows, columns) = vit.pair(config.image_size), vit.pair(config.patch_size)
-    patches = (height // rows) * (breadth // columns)
     one = s.fixed("one", 1)
     s.part = "embeddings"
     x = s.free("decoder.token", width)
@@ -28,14 +28,14 @@ def pre_training(config: Config) -> Spec:
     s.table("decoder.mask_token", (one, one), mask)
     x = s.concatenate("decoder.tokens", x, mask)
     position = s.free("decoder.position", width)
-    s.table("decoder.decoder_pos_embed", (one, s.fixed("position_id", 1 + patches)), position)
+    s.table("decoder.decoder_pos_embed", (one, s.fixed("position_id", 1 + prod(patch_grid(config)))), position)
     x = s.join("decoder.embed", position, x)
     sizes = BlockSizes(
         config.decoder_num_hidden_layers, config.decoder_num_attention_heads, config.decoder_intermediate_size
     )
     x = pre_norm_blocks(s, "decoder.decoder_layers", x, sizes, bias=bias_if(config.qkv_bias), label="decoder.")
     s.part = "head"
-    pixels = s.fixed("pixel", rows * columns * config.num_channels)
+    pixels = s.fixed("pixel", prod(pair(config.patch_size)) * config.num_channels)
     s.linear("decoder.decoder_pred", s.norm("decoder.decoder_norm", x), pixels)
     return s.build()
 
