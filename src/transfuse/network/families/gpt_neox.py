@@ -3,14 +3,10 @@
 Queries, keys and values are fused head by head, positions are partly rotary, and both branches read the same stream.
 """
 
-from functools import reduce
-from operator import add
-
 from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
 from transfuse.network.families.parts import Config, Trunk, bias_if, feed_forward, token_embedding
-from transfuse.network.families.parts_attention import grouped_attention
-from transfuse.network.space import Axis, Product
+from transfuse.network.families.parts_attention import grouped_attention, head_major
 
 
 def trunk(s: Builder, config: Config, p: str) -> Trunk:
@@ -40,14 +36,6 @@ def trunk(s: Builder, config: Config, p: str) -> Trunk:
         feed_forward(s, i, h, config.intermediate_size, mlp, names)
         x = s.join(f"{i}.out", after, mlp)
     return Trunk(vocabulary, token, x, lambda axis: s.norm(f"{p}final_layer_norm", axis))
-
-
-def head_major(*parts: Axis) -> Axis:
-    """Return `head * (q + k + v)`, given `head * q`, `head * k` and `head * v`."""
-    products = [part for part in parts if isinstance(part, Product)]
-    head = products[0].factors[0]
-    inner = [Product(part.factors[1:]) if len(part.factors) > 2 else part.factors[1] for part in products]
-    return head * reduce(add, inner)
 
 
 ARCHITECTURES = decoder.architectures("GPTNeoX", trunk, tokens="classifier")

@@ -7,9 +7,8 @@ and keys, and experts. Both may clip queries, keys and values.
 from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
 from transfuse.network.families.llama import attend, head_sizes, normed_heads, pre_norm, project, transform
-from transfuse.network.families.parts import Config, Readable, bias_if
+from transfuse.network.families.parts import Config, Readable, bias_if, experts
 from transfuse.network.families.parts_attention import clipped_attention
-from transfuse.network.families.qwen3 import experts
 from transfuse.network.space import Space
 
 

@@ -11,7 +11,6 @@ from functools import partial
 from transfuse.errors import SpecError
 from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
-from transfuse.network.families.gpt_neox import head_major
 from transfuse.network.families.llama import Branch, DeclareNorm, head_sizes, project, rotary_heads, transform
 from transfuse.network.families.parts import (
     Config,
@@ -27,6 +26,7 @@ from transfuse.network.families.parts_attention import (
     attention_with_heads,
     centered_attention,
     grouped_attention,
+    head_major,
 )
 from transfuse.network.space import Space
 

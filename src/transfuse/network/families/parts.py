@@ -1,4 +1,4 @@
-"""Parts that several families share: settings, embeddings, feed-forward networks and a network without its head."""
+"""Parts that several families share: settings, embeddings, feed-forward networks, experts, networks without a head."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -54,6 +54,15 @@ def gated_units(s: Builder, i: object, units: int, within: Space | None = None) 
     """Return the hidden units as the gate writes them, and as the other branch writes them."""
     hidden = s.free(f"{i}.hidden", units, within=within)
     return hidden, hidden * s.free(f"{i}.scale", 1, Group.LINEAR, within=hidden)
+
+
+def experts(s: Builder, i: int, block: str, reads: Readable, writes: Space, count: int, units: int) -> None:
+    """Declare experts, each a SwiGLU, and the router that chooses among them. They may be permuted."""
+    expert = s.free(f"{i}.expert", count)
+    gate, up = gated_units(s, i, units, within=expert)
+    s.linear(f"{block}.mlp.gate", reads, expert, bias=None)
+    s.linear(f"{block}.mlp.experts.gate_up_proj", reads, gate + up, bias=None, weight="", stacked=expert)
+    s.linear(f"{block}.mlp.experts.down_proj", up, writes, bias=None, weight="", stacked=expert)
 
 
 @dataclass(frozen=True)

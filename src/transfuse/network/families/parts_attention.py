@@ -1,9 +1,11 @@
 """Attention that several families share: which maps may act on the channels of a head."""
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 from transfuse.network.builder import Builder
-from transfuse.network.space import Axis, Group, Space
+from transfuse.network.space import Axis, Group, Product, Space
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,14 @@ def gated_attention(
     s.parameter(k_norm, k_gain, offset=1.0)
     v = channel * s.free(f"{name}.v.scale", 1, Group.LINEAR, within=channel)
     return Attention(query * (channels + channel), group * ~channels, group * v, query * v, query)
+
+
+def head_major(*parts: Axis) -> Axis:
+    """Return `head * (q + k + v)`, given `head * q`, `head * k` and `head * v`."""
+    products = [part for part in parts if isinstance(part, Product)]
+    head = products[0].factors[0]
+    inner = [Product(part.factors[1:]) if len(part.factors) > 2 else part.factors[1] for part in products]
+    return head * reduce(add, inner)
 
 
 def _signed_channels(s: Builder, name: str, count: int, group: Space, repeats: Space) -> tuple[Axis, Axis, Axis]:

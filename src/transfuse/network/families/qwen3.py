@@ -7,7 +7,7 @@ from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
 from transfuse.network.families.llama import attend as llama_attend
 from transfuse.network.families.llama import normed_heads, pre_norm, project, transform
-from transfuse.network.families.parts import Config, Readable, bias_if, gated_units
+from transfuse.network.families.parts import Config, Readable, bias_if, experts
 from transfuse.network.space import Space
 
 
@@ -15,15 +15,6 @@ def attend(s: Builder, config: Config, i: int, block: str, reads: Readable, writ
     """Declare attention with norms of queries and keys."""
     bias = bias_if(config.attention_bias)
     project(s, block, reads, normed_heads(s, config, i, block), writes, bias, bias)
-
-
-def experts(s: Builder, i: int, block: str, reads: Readable, writes: Space, count: int, units: int) -> None:
-    """Declare experts, each a SwiGLU, and the router that chooses among them. They may be permuted."""
-    expert = s.free(f"{i}.expert", count)
-    gate, up = gated_units(s, i, units, within=expert)
-    s.linear(f"{block}.mlp.gate", reads, expert, bias=None)
-    s.linear(f"{block}.mlp.experts.gate_up_proj", reads, gate + up, bias=None, weight="", stacked=expert)
-    s.linear(f"{block}.mlp.experts.down_proj", up, writes, bias=None, weight="", stacked=expert)
 
 
 def _mixtral_experts(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
