@@ -7,9 +7,9 @@ from torch.nn.functional import cross_entropy
 
 from transfuse.activations.prefix_cache import PrefixCache
 from transfuse.base.batch import IGNORED_LABEL, Batch, batch_size, cast
+from transfuse.merging.fitting.fit_data import Split
 from transfuse.merging.fitting.head_problem import HeadSamples
 from transfuse.merging.fitting.output_head import _thinned, fit_output_head, output_head
-from transfuse.merging.fitting.split import Split
 from transfuse.network.model import declaration
 from transfuse.network.outputs import predict
 

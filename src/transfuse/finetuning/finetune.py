@@ -22,11 +22,11 @@ from transfuse.checkpoint.reading.load import Model, load_model
 from transfuse.checkpoint.reading.sentences import check_sentence_modules
 from transfuse.checkpoint.record.origin import origin, run_facts
 from transfuse.config.finetune_options import FinetuneOptions
-from transfuse.data.content import content_digest
 from transfuse.data.files.splits import CALIBRATION
 from transfuse.data.load import open_samples, warn_of_test_split
 from transfuse.data.measured_tasks import check_trainable, labeled_task
 from transfuse.data.processors import loaded_processor, model_processor
+from transfuse.data.sample_digest import content_digest
 from transfuse.data.samples import Samples
 from transfuse.data.tasks import SEQUENCE_TO_SEQUENCE, Task, task, with_model_ids
 from transfuse.data.text.blocks import in_blocks

@@ -21,7 +21,7 @@ from transfuse.fusion.carrying.requirements import OTHER_OPTIONS
 from transfuse.fusion.grow import GrowthPlan
 from transfuse.fusion.models.inputs import Inputs
 from transfuse.fusion.other_processors import OtherProcessor
-from transfuse.merging.fitting.split import CarryTargets
+from transfuse.merging.fitting.fit_data import CarryTargets
 from transfuse.network.model import Network
 
 

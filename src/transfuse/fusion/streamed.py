@@ -19,7 +19,7 @@ from transfuse.base.torch_settings import own_torch_settings
 from transfuse.checkpoint.reading.finite import check_range
 from transfuse.checkpoint.reading.lazy_tensors import tensor_locations
 from transfuse.checkpoint.reading.load import load_model
-from transfuse.checkpoint.writing.stored_layout import write_like
+from transfuse.checkpoint.writing.write_like import write_like
 from transfuse.network.layout import join_fused
 from transfuse.network.model import declaration, with_tensors
 from transfuse.network.precision import as_dtype, compute_dtype, stored_as

@@ -13,9 +13,9 @@ from transfuse.base.lazy import Tensors
 from transfuse.base.progress import Progress, silent
 from transfuse.config.literals import LayerOptions, LearningOptions
 from transfuse.distillation.teacher_weighting import WeightingFn, uniform
+from transfuse.merging.fitting.fit_data import CarryTargets
 from transfuse.merging.fitting.growth import Growth
 from transfuse.merging.fitting.least_squares import least_squares
-from transfuse.merging.fitting.split import CarryTargets
 from transfuse.merging.mean import mean
 from transfuse.merging.per_layer import PerLayer
 from transfuse.network.model import Network, declaration, with_tensors

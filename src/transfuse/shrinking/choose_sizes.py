@@ -11,8 +11,8 @@ from transfuse.distillation.validation import BatchSplit
 from transfuse.network.model import Network
 from transfuse.network.sizes import Sizes
 from transfuse.shrinking.damage import damage_fn
+from transfuse.shrinking.held_out import split_again
 from transfuse.shrinking.small_model import fitted
-from transfuse.shrinking.split import split_again
 
 CHOICE_SAMPLES = 200  # that sizes are compared on, as long as there is more than one choice
 

@@ -37,12 +37,12 @@ from transfuse.network.precision import stored_as
 from transfuse.network.registry import load_families
 from transfuse.network.sizes import Sizes
 from transfuse.shrinking.choose_sizes import choose_sizes
+from transfuse.shrinking.held_out import split, split_to_fit
 from transfuse.shrinking.learn import ProjectedDistillation
 from transfuse.shrinking.possible import possible_sizes
 from transfuse.shrinking.result import Shrunk
 from transfuse.shrinking.samples import read_samples
 from transfuse.shrinking.small_model import fitted, size_record
-from transfuse.shrinking.split import split, split_to_fit
 from transfuse.shrinking.streamed import checked_streaming, mapped_checkpoint, with_precision
 
 

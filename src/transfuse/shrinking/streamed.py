@@ -20,7 +20,7 @@ from transfuse.checkpoint.reading.load import Model, load_empty, local_directory
 from transfuse.checkpoint.reading.mapped_model import map_model
 from transfuse.checkpoint.reading.spill import TensorSpill
 from transfuse.checkpoint.writing.save import Writer
-from transfuse.checkpoint.writing.stored_layout import write_like
+from transfuse.checkpoint.writing.write_like import write_like
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.errors import ConfigError
 from transfuse.network.model import Network, network

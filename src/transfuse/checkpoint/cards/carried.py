@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from transfuse.base.short_names import short_names
+from transfuse.checkpoint.cards.card_fields import header_fields
 from transfuse.checkpoint.cards.front_matter import as_front_matter
-from transfuse.checkpoint.cards.header import header_fields
 from transfuse.checkpoint.cards.markdown import MARKDOWN, code
 from transfuse.checkpoint.cards.parents import differing_licenses
 from transfuse.checkpoint.cards.processor_sentences import processor_sentences

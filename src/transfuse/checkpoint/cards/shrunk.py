@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from transfuse.checkpoint.cards.card_fields import header_fields
 from transfuse.checkpoint.cards.front_matter import as_front_matter
-from transfuse.checkpoint.cards.header import header_fields
 from transfuse.checkpoint.cards.markdown import MARKDOWN
 from transfuse.checkpoint.cards.quality import quality_section
 from transfuse.checkpoint.record.command import shrink_call

@@ -58,7 +58,7 @@ from transfuse.fusion.planning.data_memory import check_readable_samples
 from transfuse.fusion.planning.plan import Estimate
 from transfuse.fusion.planning.with_data import DataEstimate
 from transfuse.fusion.result import Fusion
-from transfuse.merging.fitting.split import CarryTargets
+from transfuse.merging.fitting.fit_data import CarryTargets
 from transfuse.network.model import Network
 
 WEIGHTS = (1.0, -1.0, 1.0)  # of what they compute

@@ -15,8 +15,8 @@ from transfuse.network.model import network
 from transfuse.network.precision import stored_as
 from transfuse.network.sizes import Sizes, block_settings
 from transfuse.shrinking.depth import AllowedFn, any_blocks
+from transfuse.shrinking.held_out import split_to_fit
 from transfuse.shrinking.small_model import fitted
-from transfuse.shrinking.split import split_to_fit
 
 
 def smaller(

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from transfuse.base.cache import Entry, Store
 from transfuse.base.owners import by_owner
+from transfuse.merging.fitting.fit_data import Fit
 from transfuse.merging.fitting.gram import GramMatrix
-from transfuse.merging.fitting.split import Fit
 from transfuse.merging.fitting.unit_selection import NEGLIGIBLE, Parameters
 from transfuse.network.operations import Linear
 

@@ -14,12 +14,12 @@ from transfuse.activations.token_importance import PositionWeights, weights_at
 from transfuse.base.batch import Batch, row_positions
 from transfuse.base.budget import token_count
 from transfuse.distillation.teacher_weighting import Shares, weighted_rows
+from transfuse.merging.fitting.fit_data import Fit, Split
 from transfuse.merging.fitting.gram import GramMatrix, accumulate, gram_matrix, importance_sample, sum_over_processes
 from transfuse.merging.fitting.kept_units import chosen_units, cut_units
 from transfuse.merging.fitting.layer_groups import SelectableUnits, Stage
 from transfuse.merging.fitting.layers import Modules, copy_states, fit_layer, load_states, matches_targets, submodules
 from transfuse.merging.fitting.reader_rows import VALIDATION_SHARE, ReaderRows, reader_moments, row_count
-from transfuse.merging.fitting.split import Fit, Split
 from transfuse.merging.fitting.unit_selection import Parameters, assemble, select_units
 from transfuse.network.operations import Linear
 from transfuse.network.precision import compute_dtype

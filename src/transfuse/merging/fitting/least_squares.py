@@ -33,12 +33,12 @@ from transfuse.base.freed_memory import return_freed_memory
 from transfuse.distillation.teacher_weighting import WeightingFn, teacher_weights, uniform
 from transfuse.distillation.validation import split_samples
 from transfuse.errors import DataError
+from transfuse.merging.fitting.fit_data import CarryTargets, Fit, Split
 from transfuse.merging.fitting.fit_precision import suits_mixed_precision
 from transfuse.merging.fitting.layer_groups import Stage, selectable_units, stages, widest_input
 from transfuse.merging.fitting.layers import restore_layers, save_layers, submodules
 from transfuse.merging.fitting.layerwise import LayerwiseFit
 from transfuse.merging.fitting.output_head import OutputHead, fit_output_head, output_head
-from transfuse.merging.fitting.split import CarryTargets, Fit, Split
 from transfuse.network.operations import Linear
 from transfuse.network.spec import Spec
 

@@ -31,8 +31,8 @@ from transfuse.base.batch import (
     sample_indices,
 )
 from transfuse.base.distributed import process_group
+from transfuse.merging.fitting.fit_data import Fit, Split
 from transfuse.merging.fitting.head_problem import HeadProblem, HeadSamples, OutputHead
-from transfuse.merging.fitting.split import Fit, Split
 from transfuse.network.inputs import model_inputs
 from transfuse.network.output_losses import SOFTMAX, output_loss
 from transfuse.network.outputs import answer_rows, has_logits, predict

@@ -1,4 +1,4 @@
-"""The front matter of model cards, which the Hub reads."""
+"""The fields of the front matter of a model card: what the model derives from, its task, data and tags."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

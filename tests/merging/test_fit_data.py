@@ -3,7 +3,7 @@
 import torch
 
 from transfuse.base.batch import batch_size
-from transfuse.merging.fitting.split import Split
+from transfuse.merging.fitting.fit_data import Split
 
 BATCHES = [{"input_ids": torch.zeros(4, 2)} for _ in range(5)]
 
