@@ -10,7 +10,7 @@ from cli_inputs import Run, World, one_line
 from languages import TEXTS, gpt2, llama, qwen3_moe, saved
 from transformers import AutoConfig, PreTrainedModel, Qwen3MoeForCausalLM, ViTForImageClassification
 
-from transfuse.cli.validation import shrink_request
+from transfuse.cli.shrink_request import shrink_request
 from transfuse.shrinking import streamed
 
 QUICK = ("--effort", "quick", "--device", "cpu", "--batch-size", "4")

@@ -49,8 +49,9 @@ def shrink(
     resume: Resume = False,
 ) -> None:
     """Make a model smaller."""
+    from transfuse.cli.shrink_request import shrink_request
     from transfuse.cli.targets import said_how_to_continue, work_beside
-    from transfuse.cli.validation import limits, shrink_request
+    from transfuse.cli.validation import limits
     from transfuse.report.summary import report_line
     from transfuse.report.tables import plan_of_sizes, shrinking_summary
 

@@ -239,3 +239,9 @@ def check_paths(models: Sequence[str]) -> None:
     for name in models:
         if not HUB_NAME.fullmatch(name) and not os.path.lexists(Path(name).expanduser()):
             raise CheckpointError(f"{name}: no such directory; check the path")
+
+
+def local_paths(*names: str | Path | None) -> list[Path]:
+    """Return the names that are paths on this machine; others are names on the Hub."""
+    paths = [Path(name).expanduser() for name in names if name]
+    return [path for path in paths if os.path.lexists(path)]

@@ -1,16 +1,14 @@
 """Turn flags and configuration files into checked options, before a model or a slow library is loaded."""
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from transfuse.base.counted import counted
-from transfuse.checkpoint.writing.output import Overwrite, check_outside, check_target
+from transfuse.checkpoint.writing.output import check_outside, check_target
 from transfuse.cli.flags import FlagValues, named_values
-from transfuse.cli.targets import check_maps, check_name, check_paths, overwrite_policy, required_output
+from transfuse.cli.targets import check_maps, check_name, check_paths, local_paths, overwrite_policy, required_output
 from transfuse.config.finetune_options import FinetuneOptions, check_teacher_options
 from transfuse.config.job import Job
 from transfuse.config.labels import label, refused
@@ -19,7 +17,6 @@ from transfuse.config.make import make
 from transfuse.config.mergekit import is_mergekit, translate
 from transfuse.config.options import Options
 from transfuse.config.settings import MemoryLimits
-from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.config.validation import (
     ENOUGH_MODELS,
     carry_merging,
@@ -97,7 +94,7 @@ def _check_places(job: Job, *others: str | Path | None) -> None:
     """Check the paths of a job: inputs, which may include others, must be there, and the output must be writable."""
     for name in (*job.all_models(), job.data, job.output, job.cache, job.maps):
         check_name(name or "")
-    inputs = [*map(Path, job.all_models()), *_local_paths(job.data, job.spec, *others)]
+    inputs = [*map(Path, job.all_models()), *local_paths(job.data, job.spec, *others)]
     check_target(Path(str(job.output)), overwrite_policy(job.overwrite), inputs)
     check_outside(Path(str(job.output)), job.data, *others)
     if job.maps is not None:
@@ -149,12 +146,6 @@ def _job(values: dict[str, Any], labels: dict[str, str]) -> Job:
     if len(job.models) < fewest_models(job.merge, job.base is not None):
         raise ConfigError(f"MODELS: {len(job.models)} given; {ENOUGH_MODELS}")
     return job
-
-
-def _local_paths(*names: str | Path | None) -> list[Path]:
-    """Return the names that are paths on this machine; others are names on the Hub."""
-    paths = [Path(name).expanduser() for name in names if name]
-    return [path for path in paths if os.path.lexists(path)]
 
 
 def options(flags: FlagValues) -> Options:
@@ -209,47 +200,3 @@ def finetune_options(flags: FlagValues) -> FinetuneOptions:
     chosen = make(FinetuneOptions, values, labels)
     check_teacher_options(values, teachers, labels)
     return chosen
-
-
-@dataclass(frozen=True)
-class ShrinkRequest:
-    """What `transfuse shrink` was asked for. Without data and output, only sizes are planned."""
-
-    model: str
-    options: ShrinkOptions
-    data: str
-    output: Path
-    overwrite: Overwrite
-    report: bool
-
-
-def shrink_request(model: str, flags: FlagValues, data: str | None, plans: bool) -> ShrinkRequest:
-    """Return what the flags of `transfuse shrink` describe.
-
-    Args:
-        plans: whether only the sizes are shown, so that no data and no output are needed.
-
-    Raises:
-        ConfigError: an option or a name is invalid, or the data or the output are missing.
-        OutputError: the output cannot be written.
-    """
-    fields = ShrinkOptions.model_fields
-    values, labels = named_values({name: value for name, value in flags.items() if name in fields})
-    options = make(ShrinkOptions, values, labels)
-    check_read(values, data, labels=labels)
-    output = "" if plans else os.path.expanduser(flags["output"] or "")
-    for name in (model, data, output, options.like):
-        check_name(name or "")
-    overwrite = overwrite_policy(bool(flags["overwrite"]))
-    if not plans:
-        if data is None:
-            raise ConfigError(
-                "--data: shrinking needs samples to measure what matters; give --data DATA (for a causal language"
-                " model, --data generated will do)"
-            )
-        check_target(
-            Path(required_output(output)), overwrite, [Path(model), *_local_paths(data, options.spec, options.like)]
-        )
-        check_outside(Path(output), data)
-    check_paths([model, *([options.like] if options.like else [])])
-    return ShrinkRequest(model, options, data or "", Path(output), overwrite, bool(flags["report"]))

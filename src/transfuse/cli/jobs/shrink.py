@@ -17,8 +17,8 @@ from transfuse.cli.jobs.report import DEFAULT_LIMIT, Report
 from transfuse.cli.jobs.report_files import after_writing, report_texts, update_card, write_report
 from transfuse.cli.jobs.work import working_in
 from transfuse.cli.jobs.written import Written
+from transfuse.cli.shrink_request import ShrinkRequest
 from transfuse.cli.targets import WorkDir
-from transfuse.cli.validation import ShrinkRequest
 from transfuse.config.data_options import is_generated
 from transfuse.data.text.generation import calibration_samples
 from transfuse.errors import TransfuseError
