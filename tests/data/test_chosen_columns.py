@@ -6,7 +6,7 @@ from languages import TEXTS
 
 from transfuse.config.make import make
 from transfuse.config.options import Options
-from transfuse.data.columns import is_number
+from transfuse.data.column_kinds import is_number
 from transfuse.data.files.splits import CALIBRATION
 from transfuse.data.load import load_samples, open_samples
 from transfuse.data.parts import label_part

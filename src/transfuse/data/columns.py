@@ -8,6 +8,7 @@ from typing import Any
 import PIL.Image
 from datasets import ClassLabel, Dataset, Image, Value
 
+from transfuse.data.column_kinds import contents, could_be_image, could_be_label, holds_bytes, is_string
 from transfuse.errors import DataError
 
 AVIF = {".avif"} if find_spec("PIL.AvifImagePlugin") else set()  # from Pillow 11.3
@@ -17,7 +18,6 @@ IMAGE_SUFFIXES = frozenset(
 )
 LABEL_NAMES = ("label", "labels", "fine_label", "target", "class", "y")
 TEXT_NAMES = ("text", "sentence", "content")
-STRINGS = ("string", "large_string")
 MAX_LISTED = 8  # names in a message
 
 
@@ -42,7 +42,7 @@ def with_image_feature(
             return dataset, f"{where}: {listed_names(candidates)} could each be the image; choose one with image_column"
         column = _only(candidates)
     else:
-        check_column(dataset, column, "image", _could_be_image, where)
+        check_column(dataset, column, "image", could_be_image, where)
         dataset = dataset.remove_columns([name for name in _image_features(dataset) if name != column])
     if column is None or column in _image_features(dataset):
         return dataset, None
@@ -173,7 +173,7 @@ def with_values(dataset: Dataset, column: str, values: Sequence[Any]) -> Dataset
 def _candidates(dataset: Dataset) -> list[str]:
     """Return the columns that may be the image column."""
     features = dataset.features
-    encoded = [name for name, feature in features.items() if _holds_bytes(feature)]
+    encoded = [name for name, feature in features.items() if holds_bytes(feature)]
     paths = [name for name, feature in features.items() if is_string(feature) and _holds_paths(dataset, name)]
     return _image_features(dataset) or encoded or paths
 
@@ -182,58 +182,10 @@ def _image_features(dataset: Dataset) -> list[str]:
     return [name for name, feature in dataset.features.items() if isinstance(feature, Image)]
 
 
-def _could_be_image(feature: Any) -> bool:
-    return isinstance(feature, Image) or _holds_bytes(feature) or is_string(feature)
-
-
-def _holds_bytes(feature: Any) -> bool:
-    if isinstance(feature, dict):
-        return "bytes" in feature and set(feature) <= {"bytes", "path"}
-    return isinstance(feature, Value) and feature.dtype in ("binary", "large_binary")
-
-
 def _holds_paths(dataset: Dataset, column: str) -> bool:
     values = raw_values(dataset.select(range(min(len(dataset), 10))), column)
     paths = [value for value in values if value is not None]
     return bool(paths) and all(Path(path).suffix.lower() in IMAGE_SUFFIXES and "://" not in path for path in paths)
-
-
-def is_string(feature: Any) -> bool:
-    """Return whether a column holds texts."""
-    return isinstance(feature, Value) and feature.dtype in STRINGS
-
-
-def contents(feature: Any) -> str:
-    """Return what a column of this kind holds, for a message."""
-    if is_string(feature):
-        return "texts"
-    if is_number(feature):
-        return "booleans" if feature.dtype == "bool" else "numbers"
-    if isinstance(feature, ClassLabel | Image):
-        return "classes" if isinstance(feature, ClassLabel) else "images"
-    if type(feature).__name__ == "Json":
-        return "values of several kinds"
-    if isinstance(feature, list) or hasattr(feature, "feature"):
-        return f"lists of {contents(feature[0] if isinstance(feature, list) else feature.feature)}"
-    return "dicts" if isinstance(feature, dict) else getattr(feature, "dtype", None) or type(feature).__name__
-
-
-def could_be_label(feature: Any) -> bool:
-    """Return whether a column of this kind can hold labels."""
-    if isinstance(feature, ClassLabel) or is_string(feature):
-        return True
-    return isinstance(feature, Value) and (feature.dtype == "bool" or "int" in feature.dtype)
-
-
-def holds_labels(feature: Any) -> bool:
-    """Return whether a column of this kind can hold labels of any model: classes, numbers, or lists of them."""
-    inner = getattr(feature, "feature", feature)
-    return could_be_label(inner) or is_number(inner) or isinstance(feature, dict)
-
-
-def is_number(feature: Any) -> bool:
-    """Return whether a column holds numbers."""
-    return isinstance(feature, Value) and feature.dtype.startswith(("bool", "int", "uint", "float", "double"))
 
 
 def preferred(columns: Iterable[str], usual: Sequence[str]) -> str | None:

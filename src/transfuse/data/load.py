@@ -10,16 +10,8 @@ from datasets import Dataset
 from transfuse.base.libraries import quiet
 from transfuse.checkpoint.record.command import DATASET_IN_MEMORY
 from transfuse.config.data_options import DataOptions
-from transfuse.data.columns import (
-    check_column,
-    class_names,
-    could_be_label,
-    holds_labels,
-    image_column,
-    is_string,
-    label_column,
-    text_column,
-)
+from transfuse.data.column_kinds import could_be_label, holds_labels, is_string
+from transfuse.data.columns import check_column, class_names, image_column, label_column, text_column
 from transfuse.data.files.in_memory import ACCEPTED
 from transfuse.data.files.reading import Reading
 from transfuse.data.files.sources import open_source

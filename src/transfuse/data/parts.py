@@ -10,7 +10,8 @@ from datasets import ClassLabel, Value
 from transformers import PreTrainedConfig
 
 from transfuse.base.counted import counted, have
-from transfuse.data.columns import is_number, is_string, listed_names, preferred, raw_values
+from transfuse.data.column_kinds import is_number, is_string
+from transfuse.data.columns import listed_names, preferred, raw_values
 from transfuse.data.labels.class_matching import alphabetical_order, match_classes
 from transfuse.data.samples import Samples
 from transfuse.data.text.messages import holds_messages

@@ -12,7 +12,8 @@ from transfuse.base.batch import IGNORED_LABEL, Batch
 from transfuse.base.counted import are, counted
 from transfuse.base.progress import Progress, silent
 from transfuse.config.settings import Settings
-from transfuse.data.columns import holds_labels, raw_values
+from transfuse.data.column_kinds import holds_labels
+from transfuse.data.columns import raw_values
 from transfuse.data.files.splits import EVALUATION, canonical_split
 from transfuse.data.labels.numeric_labels import CLASS_PART, NUMBER_NAMES
 from transfuse.data.load import open_samples

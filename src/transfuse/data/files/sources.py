@@ -13,7 +13,8 @@ from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundErro
 
 from transfuse.base.counted import are, counted
 from transfuse.checkpoint.record.command import DATASET_IN_MEMORY
-from transfuse.data.columns import is_string, raw_values, with_image_feature
+from transfuse.data.column_kinds import is_string
+from transfuse.data.columns import raw_values, with_image_feature
 from transfuse.data.files.folder_files import files_in
 from transfuse.data.files.image_folders import is_image, read_images
 from transfuse.data.files.in_memory import as_dataset, splits_in_memory

@@ -9,7 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from transfuse.base.counted import counted, have
-from transfuse.data.columns import is_string, raw_values, with_values
+from transfuse.data.column_kinds import is_string
+from transfuse.data.columns import raw_values, with_values
 from transfuse.data.image.images import image_preparer, load_processor
 from transfuse.data.parts import find_column, list_of, with_parts
 from transfuse.data.samples import Prepare, Samples

@@ -8,7 +8,7 @@ import PIL.Image
 import PIL.ImageOps
 from datasets import Dataset
 
-from transfuse.data.columns import is_number
+from transfuse.data.column_kinds import is_number
 
 STORED_MODES = {"HSV": "RGB", "RGBa": "RGBA", "La": "LA"}  # in which images of other modes can be encoded
 FROM_ARRAY = "arrays are not read as images; make each a PIL image with PIL.Image.fromarray"

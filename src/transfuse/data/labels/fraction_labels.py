@@ -4,16 +4,8 @@ from collections.abc import Sequence
 
 from datasets import Dataset
 
-from transfuse.data.columns import (
-    LABEL_NAMES,
-    columns_of,
-    could_be_label,
-    is_number,
-    label_column,
-    preferred,
-    raw_values,
-    with_values,
-)
+from transfuse.data.column_kinds import could_be_label, is_number
+from transfuse.data.columns import LABEL_NAMES, columns_of, label_column, preferred, raw_values, with_values
 from transfuse.errors import DataError, NoLabelsError
 
 LARGEST = 2**53  # up to which every whole number has a fraction of 64 bits

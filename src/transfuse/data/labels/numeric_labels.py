@@ -11,7 +11,8 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from transfuse.base.counted import counted
-from transfuse.data.columns import LABEL_NAMES, is_number, is_string, raw_values
+from transfuse.data.column_kinds import is_number, is_string
+from transfuse.data.columns import LABEL_NAMES, raw_values
 from transfuse.data.parts import (
     class_ids,
     find_column,

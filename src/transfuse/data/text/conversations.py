@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 from datasets import Dataset, Features
 
-from transfuse.data.columns import is_string, preferred, raw_values
+from transfuse.data.column_kinds import is_string
+from transfuse.data.columns import preferred, raw_values
 from transfuse.data.text.context import TEXT, has_context
 from transfuse.data.text.messages import (
     MESSAGES,

@@ -7,7 +7,8 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from transfuse.base.counted import are, counted
-from transfuse.data.columns import is_string, raw_values
+from transfuse.data.column_kinds import is_string
+from transfuse.data.columns import raw_values
 from transfuse.data.parts import find_column, label_part, require_values, with_parts
 from transfuse.data.samples import Prepare, Samples
 from transfuse.data.text.encoding import require_offsets

@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig
 
 from transfuse.base.batch import IGNORED_LABEL
 from transfuse.checkpoint.reading.config_file import STARTS_WITH_LAST_TOKEN
-from transfuse.data.columns import is_string
+from transfuse.data.column_kinds import is_string
 from transfuse.data.parts import find_column, label_part, require_values, with_parts
 from transfuse.data.samples import Prepare, Samples
 from transfuse.data.text.conversations import as_text, instruction_columns

@@ -5,7 +5,7 @@ from typing import Any
 
 from datasets import Dataset, Features, List, Value
 
-from transfuse.data.columns import is_string
+from transfuse.data.column_kinds import is_string
 
 PAIR_NAMES = (
     ("premise", "hypothesis"),
