@@ -11,8 +11,8 @@ from transformers import PreTrainedConfig
 
 from transfuse.base.batch import Batch
 from transfuse.errors import ConfigError
-from transfuse.network.operations import Tokens
 from transfuse.network.patch_grid import pair
+from transfuse.network.token_layout import Tokens
 
 TokenFilter = Callable[[Float[Tensor, "batch token unit"]], Float[Tensor, "batch selected unit"]]
 

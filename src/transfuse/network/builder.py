@@ -18,10 +18,10 @@ from transfuse.network.operations import (
     Packed,
     Parameter,
     Table,
-    Tokens,
 )
 from transfuse.network.space import Axis, Group, Space
 from transfuse.network.spec import Spec
+from transfuse.network.token_layout import Tokens
 
 
 @dataclass(frozen=True)

@@ -14,20 +14,6 @@ from transfuse.network.space import Axis, Concat, Diagonal, Space
 Axes = tuple[Axis, ...]
 
 
-@dataclass(frozen=True)
-class Tokens:
-    """The tokens of a sequence.
-
-    Attributes:
-        prefix: the number of special tokens at the start.
-        rows, columns: the grid of patches after them, row by row; zero for text of any length.
-    """
-
-    prefix: int
-    rows: int = 0
-    columns: int = 0
-
-
 class Operation(ABC):
     """A part of a declaration."""
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from transfuse.errors import SpecError
-from transfuse.network.operations import Axes, Embedding, Junction, Linear, Norm, Op, Table, Tokens
+from transfuse.network.operations import Axes, Embedding, Junction, Linear, Norm, Op, Table
 from transfuse.network.space import Dual, Product, Space
+from transfuse.network.token_layout import Tokens
 
 
 @dataclass(frozen=True)

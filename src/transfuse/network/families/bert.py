@@ -8,9 +8,9 @@ from transfuse.network.builder import Builder
 from transfuse.network.families.parts import Config, feed_forward
 from transfuse.network.families.parts_attention import Attention, attention_with_heads
 from transfuse.network.families.parts_heads import linear_head, masked_head, pooler, token_classifiers
-from transfuse.network.operations import Tokens
 from transfuse.network.space import Space
 from transfuse.network.spec import Spec
+from transfuse.network.token_layout import Tokens
 
 
 def masked_language_model(config: Config) -> Spec:

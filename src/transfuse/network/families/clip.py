@@ -9,10 +9,10 @@ from transfuse.network.builder import Builder, Normed
 from transfuse.network.families.parts import Config
 from transfuse.network.families.parts_blocks import CLIP_NAMES, block_sizes, pre_norm_blocks
 from transfuse.network.families.parts_images import pixels
-from transfuse.network.operations import Tokens
 from transfuse.network.patch_grid import patch_grid
 from transfuse.network.space import Group, Space
 from transfuse.network.spec import Spec
+from transfuse.network.token_layout import Tokens
 
 
 def clip(config: Config) -> Spec:

@@ -14,9 +14,9 @@ from transfuse.network.families.bert import BlockNames, block
 from transfuse.network.families.parts import Config, Readable, token_embedding
 from transfuse.network.families.parts_attention import Attention, attention
 from transfuse.network.families.parts_heads import linear_head, masked_head, pooler, token_classifiers
-from transfuse.network.operations import Tokens
 from transfuse.network.space import Group, Space
 from transfuse.network.spec import Spec
+from transfuse.network.token_layout import Tokens
 
 NAMES = BlockNames(
     "attention.self.query_proj",

@@ -6,9 +6,9 @@ from transfuse.network.builder import Builder
 from transfuse.network.families.parts import Config, feed_forward, token_embedding
 from transfuse.network.families.parts_attention import attention
 from transfuse.network.families.parts_heads import masked_head, token_classifiers
-from transfuse.network.operations import Tokens
 from transfuse.network.space import Group, Space
 from transfuse.network.spec import Spec
+from transfuse.network.token_layout import Tokens
 
 
 def masked_language_model(config: Config) -> Spec:

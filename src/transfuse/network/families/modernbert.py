@@ -9,9 +9,9 @@ from transfuse.network.builder import Builder
 from transfuse.network.families.parts import Config, Readable, Trunk, bias_if, gated_units, token_embedding
 from transfuse.network.families.parts_attention import grouped_attention
 from transfuse.network.families.parts_heads import linear_head, masked_head, normed_output
-from transfuse.network.operations import Tokens
 from transfuse.network.space import Space
 from transfuse.network.spec import Spec
+from transfuse.network.token_layout import Tokens
 
 
 def masked_language_model(config: Config) -> Spec:

@@ -6,9 +6,9 @@ from transfuse.network.builder import Builder
 from transfuse.network.families.bert import BlockNames, blocks
 from transfuse.network.families.parts import Config, token_embedding
 from transfuse.network.families.parts_heads import linear_head, masked_head, pooler, token_classifiers
-from transfuse.network.operations import Tokens
 from transfuse.network.space import Space
 from transfuse.network.spec import Spec
+from transfuse.network.token_layout import Tokens
 
 NAMES = BlockNames(
     "attention.attn.q", "attention.attn.k", "attention.attn.v", "attention.attn.o", "attention.LayerNorm"

@@ -4,9 +4,10 @@ from math import prod
 
 from transfuse.network.builder import Builder
 from transfuse.network.families.parts import Config
-from transfuse.network.operations import Axes, Tokens
+from transfuse.network.operations import Axes
 from transfuse.network.patch_grid import pair, patch_grid
 from transfuse.network.space import Space
+from transfuse.network.token_layout import Tokens
 
 
 def patches(

@@ -12,10 +12,10 @@ from transfuse.network.families.parts import Config, feed_forward
 from transfuse.network.families.parts_attention import attention
 from transfuse.network.families.parts_heads import linear_head
 from transfuse.network.families.parts_images import pixels
-from transfuse.network.operations import Tokens
 from transfuse.network.patch_grid import patch_grid
 from transfuse.network.space import Group, Space
 from transfuse.network.spec import Spec
+from transfuse.network.token_layout import Tokens
 
 
 def siglip(config: Config) -> Spec:

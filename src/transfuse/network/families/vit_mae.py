@@ -10,9 +10,9 @@ from transfuse.network.builder import Builder, Normed
 from transfuse.network.families import vit
 from transfuse.network.families.parts import Config, bias_if
 from transfuse.network.families.parts_blocks import BlockSizes, pre_norm_blocks
-from transfuse.network.operations import Tokens
 from transfuse.network.patch_grid import pair, patch_grid
 from transfuse.network.spec import Spec
+from transfuse.network.token_layout import Tokens
 
 
 def pre_training(config: Config) -> Spec:

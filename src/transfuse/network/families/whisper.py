@@ -8,8 +8,8 @@ from transfuse.network.builder import Builder, Normed
 from transfuse.network.families.parts import Config, Trunk
 from transfuse.network.families.parts_heads import language_head, normed_output
 from transfuse.network.families.parts_stacks import stack_blocks
-from transfuse.network.operations import Tokens
 from transfuse.network.spec import Spec
+from transfuse.network.token_layout import Tokens
 
 
 def conditional_generation(config: Config) -> Spec:
