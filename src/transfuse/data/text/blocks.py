@@ -72,17 +72,29 @@ def in_blocks(
     if length == MAX_LENGTH or not getattr(tokenizer, "is_fast", False):
         warn_of_cuts(samples, model, source, tokenizer, progress)
         return samples
-    overlap = 0 if options.stride is None else length - options.stride
+    overlap = _overlap(tokenizer, length, options.stride)
+    return _cut(model_task.samples(samples), tokenizer, length, overlap, options, progress)
+
+
+def _overlap(tokenizer: Any, length: int, stride: int | None) -> int:
+    """Return the number of tokens that a block shares with the one before. Raise `ConfigError` if no text fits in."""
+    overlap = 0 if stride is None else length - stride
     if overlap < 0:
-        raise ConfigError(f"stride: {options.stride} tokens are more than a block of {length}; give a smaller number")
+        raise ConfigError(f"stride: {stride} tokens are more than a block of {length}; give a smaller number")
     special = tokenizer.num_special_tokens_to_add()
     if overlap >= length - special:
-        name = "block_size" if options.stride is None else "stride"
+        name = "block_size" if stride is None else "stride"
         raise ConfigError(
             f"{name}: the tokenizer adds {counted(special, 'token')} to each block, which leaves none for a text; give"
             f" more than {special}"
         )
-    samples = model_task.samples(samples)
+    return overlap
+
+
+def _cut(
+    samples: Samples, tokenizer: Any, length: int, overlap: int, options: DataOptions, progress: Progress
+) -> Samples:
+    """Return texts in blocks of at most `length` tokens, and say how many were cut or packed."""
     blocks: list[Any] = []
     rows: list[int] = []
     cut = 0
