@@ -102,17 +102,8 @@ def finetune(
     checkpoints = None if checkpoints is None else Path(checkpoints)
     saved = None if resume is None else training_state(resume)
     check_sentence_modules([model])
-    loaded = [_load_copy(source, chosen) for source in (model, *teachers)]
+    loaded = _checked_models(model, teachers, chosen, progress)
     student = loaded[0]
-    check_trainable(student.config, type(student).__name__)
-    check_not_frozen(student)
-    check_teachers(model, student, list(zip(teachers, loaded[1:], strict=True)))
-    check_loss_options(chosen, student)
-    for source, teacher in zip(teachers, loaded[1:], strict=True):
-        warn_of_order(student.config, teacher, teacher_name(source), progress, "the model")
-        order_logits(student.config, teacher)
-    if teachers and (line := ineffective_weighting(chosen.teacher_weighting, output_loss(student))):
-        progress.warn(line)
     samples, student_task = training_samples(data, type(student).__name__, student.config, chosen, bool(teachers))
     samples = with_model_ids(student.config, samples.take(chosen.samples, chosen.seed))
     processor = loaded_processor(processor, student)
@@ -142,6 +133,28 @@ def finetune(
         **run_facts(model),
     }
     return Finetuned(trained, record, processor, tuple(entry.folder for entry in origins if entry.folder))
+
+
+def _checked_models(
+    model: Model, teachers: Sequence[Model], options: FinetuneOptions, progress: Progress
+) -> list[PreTrainedModel]:
+    """Return the student and its teachers, which may be changed, with their classes in one order.
+
+    Raises:
+        TransfuseError: the student cannot be trained, or not on the outputs of these teachers.
+    """
+    loaded = [_load_copy(source, options) for source in (model, *teachers)]
+    student = loaded[0]
+    check_trainable(student.config, type(student).__name__)
+    check_not_frozen(student)
+    check_teachers(model, student, list(zip(teachers, loaded[1:], strict=True)))
+    check_loss_options(options, student)
+    for source, teacher in zip(teachers, loaded[1:], strict=True):
+        warn_of_order(student.config, teacher, teacher_name(source), progress, "the model")
+        order_logits(student.config, teacher)
+    if teachers and (line := ineffective_weighting(options.teacher_weighting, output_loss(student))):
+        progress.warn(line)
+    return loaded
 
 
 @contextmanager
