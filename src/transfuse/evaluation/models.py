@@ -92,17 +92,34 @@ def evaluate_models(
     read = partial(replace, data=rows.source, split=samples[0].samples.split)
     if not samples[0].labeled:
         return read(_agreement(found, samples[0], ready, chosen, progress))
+    return read(_measurements(found, samples, ready, empty[0].config, chosen, progress))
+
+
+def _measurements(
+    models: Sequence[Subject],
+    samples: Sequence[MeasuredSamples],
+    ready: Callable[[Model], PreTrainedModel],
+    first: PreTrainedConfig,
+    options: Settings,
+    progress: Progress,
+) -> Evaluation:
+    """Return the metrics of every model on labeled samples.
+
+    Args:
+        samples: the samples as each model reads them.
+        first: the configuration of the first model, whose classes numbers as labels mean.
+    """
     predictions: dict[str, Predictions] = {}
     classes: dict[str, dict[int, str]] = {}
+    names = [subject.name for subject in models]
     for index, name in enumerate(progress.track(names, "evaluating")):
-        subject = found[index]
+        subject, measured = models[index], samples[index]
         model = ready(subject.source)
-        warn_of_order(empty[0].config, model, name, progress, names[0])
-        with predicting_in_order(empty[0].config, model):  # numbers as labels mean the classes of the first model
-            classes[name] = samples[index].class_names(model.config)
-            batches = samples[index].batches(model, subject.source, chosen, subject.processor, progress)
-            predictor = samples[index].predictor(model.config, (), ())
-            predictions[name] = predictor.predict([model], batches)
+        warn_of_order(first, model, name, progress, names[0])
+        with predicting_in_order(first, model):  # numbers as labels mean the classes of the first model
+            classes[name] = measured.class_names(model.config)
+            batches = measured.batches(model, subject.source, options, subject.processor, progress)
+            predictions[name] = measured.predictor(model.config, (), ()).predict([model], batches)
         warn_of_unknown(name, predictions[name], progress)
         del model  # before the next one is loaded
     tasks = [measured.task for measured in samples]
@@ -114,7 +131,7 @@ def evaluate_models(
                 f"{name}: predicts another number of {unit(measures)} of a sample than {names[0]}, so the differences"
                 " of their accuracy and loss are left out"
             )
-    return read(evaluation(predictions, classes, measures, chosen.seed))
+    return evaluation(predictions, classes, measures, options.seed)
 
 
 def _agreement(
