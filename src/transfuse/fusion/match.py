@@ -1,6 +1,6 @@
 """Match the units of models, given as paths or loaded, and transform the models into one basis."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -81,13 +81,7 @@ def match(
         base=base,
         size_samples=size_samples,
     )
-    inputs = open_for(chosen)
-    for name, numbers in (("weights", chosen.weights), ("density", chosen.density)):
-        PerLayer.of(inputs.networks[0], name, numbers or ())  # which checks the names, before units are matched
-    chosen, correlation = _resolved_alignment(inputs, chosen, progress)
-    if correlation is None and inputs.base_correlation is not None:  # a matrix that had not been compared differs
-        del inputs
-        inputs = open_for(chosen.with_chosen_alignment())
+    inputs, chosen, correlation = _opened(open_for, chosen, progress)
     changed = inputs.networks[0] if inputs.base is None else inputs.base
     adapter_base = AdapterBase.of(models[0] if base is None else base, changed.model, chosen)
     weights = chosen.normalized_weights(len(models))
@@ -102,10 +96,7 @@ def match(
     context = calibrate(inputs.networks, models[0], data, chosen, processor, progress)
     context = replace(context, room=inputs.room(limit))
     watch.lap("preparing samples")
-    workspace = TemporaryDirectory(prefix="transfuse-") if inputs.streamed and cache is None else None
-    stores = _stores(cache if workspace is None else workspace.name, inputs, chosen, context)
-    if workspace is not None:  # what one run uses once is not written
-        stores = replace(stores, joint=NO_STORE)
+    stores, workspace = _stores(cache, inputs, chosen, context)
     aligned_to = chosen if inputs.base is None else chosen.model_copy(update={"basis": "anchor"})
     alignments, history = align(
         inputs.networks, weights, context, aligned_to, inputs.rows, inputs.borrowed, progress, stores
@@ -132,6 +123,20 @@ def match(
     )
 
 
+def _opened(
+    open_for: Callable[[Options], Inputs], options: Options, progress: Progress
+) -> tuple[Inputs, Options, float | None]:
+    """Return the models, the options with the alignment that they get, and the correlation of models of one base."""
+    inputs = open_for(options)
+    for name, numbers in (("weights", options.weights), ("density", options.density)):
+        PerLayer.of(inputs.networks[0], name, numbers or ())  # which checks the names, before units are matched
+    options, correlation = _resolved_alignment(inputs, options, progress)
+    if correlation is None and inputs.base_correlation is not None:  # a matrix that had not been compared differs
+        del inputs
+        inputs = open_for(options.with_chosen_alignment())
+    return inputs, options, correlation
+
+
 def _resolved_alignment(inputs: Inputs, options: Options, progress: Progress) -> tuple[Options, float | None]:
     """Return the options with the alignment method that is used, and the correlation of models of one base."""
     family = inputs.networks if inputs.base is None else [*inputs.networks, inputs.base]
@@ -154,11 +159,21 @@ def _growth(inputs: Inputs, options: Options, progress: Progress) -> GrowthPlan 
     return plan
 
 
-def _stores(folder: str | Path | None, inputs: Inputs, options: Options, context: AlignContext) -> CacheKeys:
-    """Return the caches of this fusion. All processes use the folder of the first."""
+def _stores(
+    cache: str | Path | None, inputs: Inputs, options: Options, context: AlignContext
+) -> tuple[CacheKeys, TemporaryDirectory[str] | None]:
+    """Return the caches of this fusion, and a temporary folder of streamed models if the user gave none.
+
+    All processes use the folder of the first.
+    """
+    workspace = TemporaryDirectory(prefix="transfuse-") if inputs.streamed and cache is None else None
+    folder = cache if workspace is None else workspace.name
     shared_folder = process_group().all_gather(folder)[0]
     store = Store(None if shared_folder is None else Path(shared_folder), spill=inputs.streamed)
     specs = [network.spec for network in inputs.networks]
     keeps_resized = inputs.resized and store.folder is not None  # hashes read all weights
     resized = [tensors_digest(network.tensors) for network in inputs.networks[1:]] if keeps_resized else []
-    return cache_keys(store, inputs.origins, specs, options, context, inputs.base_origin, resized)
+    stores = cache_keys(store, inputs.origins, specs, options, context, inputs.base_origin, resized)
+    if workspace is not None:  # what one run uses once is not written
+        stores = replace(stores, joint=NO_STORE)
+    return stores, workspace
