@@ -21,7 +21,7 @@ from transformers import (
 import transfuse
 from transfuse.checkpoint.cards.card import task_of
 from transfuse.checkpoint.reading.load import load_empty
-from transfuse.fusion.carrying.carry import match_for_carry
+from transfuse.fusion.carrying.match import match_for_carry
 
 TEMPLATE = "<u>{{ messages[0]['content'] }}"
 MODULES = [
