@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ import transfuse
 from transfuse.checkpoint.reading.files import weight_files
 from transfuse.checkpoint.reading.load import with_eager_experts
 from transfuse.errors import ConfigError
+from transfuse.network.model import Network
+from transfuse.shrinking.small_model import with_fewer_experts
 
 by_name = {case.name: case for case in CASES}
 QUICK = {"experts": 1, "effort": "quick", "lines": True}
@@ -48,6 +51,25 @@ def test_it_is_the_loaded_one(name: str, dtype: torch.dtype, tmp_path: Path) -> 
     small = with_eager_experts(AutoModelForCausalLM.from_pretrained(tmp_path / "True"))
     assert small.num_parameters() < 0.9 * sum(values.numel() for values in stored(model).values())
     assert torch.isfinite(small(torch.tensor([[1, 2, 3]])).logits).all()
+
+
+def test_all_tensors_of_the_large_and_the_small_model_are_mapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks: list[Network] = []
+
+    def recorded(large: Network, *arguments: Any) -> tuple[Network, dict[str, Any]]:
+        small, facts = with_fewer_experts(large, *arguments)
+        networks.extend((large, small))
+        return small, facts
+
+    monkeypatch.setattr("transfuse.shrinking.small_model.with_fewer_experts", recorded)
+    model = checkpoint(tmp_path / "large", by_name["Qwen3MoeForCausalLM"], torch.bfloat16)
+    transfuse.shrink(model, TEXTS, stream=True, device="cpu", **QUICK)
+    assert len(networks) == 2
+    for network in networks:
+        mapped = network.materialize(network.tensors)  # writes what is not mapped yet
+        assert [name for name, values in network.tensors.items() if mapped[name].data_ptr() != values.data_ptr()] == []
 
 
 def test_what_needs_the_model_in_memory_says_so(tmp_path: Path) -> None:

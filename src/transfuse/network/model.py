@@ -74,7 +74,9 @@ def checked_declaration(model: PreTrainedModel) -> Spec:
     return spec
 
 
-def network(model: PreTrainedModel, device: torch.device, name: str = "a model") -> Network:
+def network(
+    model: PreTrainedModel, device: torch.device, name: str = "a model", materialize: Materialize = in_memory
+) -> Network:
     """Return a model ready for alignment: declared, checked, with tensors in float32 or better.
 
     Raises:
@@ -85,8 +87,8 @@ def network(model: PreTrainedModel, device: torch.device, name: str = "a model")
     precise = model if is_ready else converted(model, dtype, device)
     spec = checked_declaration(model)
     stored = {name: values.detach() for name, values in precise.state_dict().items()}
-    tensors = dict(split_fused(spec, stored))
-    return Network(precise, unfused(spec), tensors, matmul_dtype(model.dtype), name=name, stored_dtype=model.dtype)
+    tensors = materialize(split_fused(spec, stored))
+    return Network(precise, unfused(spec), tensors, matmul_dtype(model.dtype), materialize, name, model.dtype)
 
 
 def converted(model: PreTrainedModel, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:

@@ -1,7 +1,7 @@
 """Make a model smaller: fewer blocks, heads, hidden units and experts, and a narrower residual stream."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import gettempdir
@@ -20,7 +20,8 @@ from transfuse.base.timing import Stopwatch
 from transfuse.base.torch_settings import own_torch_settings
 from transfuse.checkpoint.reading.finite import check_finite, check_range
 from transfuse.checkpoint.reading.given_models import check_given, wrapper_advice
-from transfuse.checkpoint.reading.load import NO_MODEL, Model, load_empty, load_model, model_name
+from transfuse.checkpoint.reading.load import NO_MODEL, Model, load_empty, load_model, local_directory, model_name
+from transfuse.checkpoint.reading.mapped_model import mapped_network
 from transfuse.checkpoint.reading.spill import TensorSpill
 from transfuse.checkpoint.reading.ties import check_ties
 from transfuse.checkpoint.record.origin import Origin, origin, run_facts
@@ -43,7 +44,7 @@ from transfuse.shrinking.possible import possible_sizes
 from transfuse.shrinking.result import Shrunk
 from transfuse.shrinking.samples import read_samples
 from transfuse.shrinking.small_model import fitted, size_record
-from transfuse.shrinking.streamed import checked_streaming, mapped_checkpoint, with_precision
+from transfuse.shrinking.streamed import checked_streaming, with_precision
 
 
 @own_torch_settings()
@@ -114,7 +115,8 @@ def _shrunk(
     streamed = checked_streaming(model, empty, possible, chosen, progress.warn, stream)
     if streamed and not isinstance(model, PreTrainedModel):
         spill = TensorSpill(cache or Path(gettempdir()))
-        large = mapped_checkpoint(model, empty, chosen, spill)
+        folder = local_directory(model, chosen.pickle_policy())
+        large = replace(mapped_network(folder, empty, spill), name=str(model))
     else:
         large = _loaded(model, chosen)
     processor = loaded_processor(processor, large.model)

@@ -92,7 +92,7 @@ def with_fewer_experts(
     else:
         small = empty_like(large.model, config)
     facts = fewer_experts(large.model, small, split, progress, store=store)
-    return network(small, small.device, large.name), facts
+    return network(small, small.device, large.name, spill), facts
 
 
 def fit_layers(

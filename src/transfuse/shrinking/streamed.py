@@ -17,13 +17,11 @@ from transfuse.base.lazy import Lazy
 from transfuse.base.memory_limit import allowed_bytes
 from transfuse.checkpoint.reading.lazy_tensors import tensor_locations
 from transfuse.checkpoint.reading.load import Model, load_empty, local_directory
-from transfuse.checkpoint.reading.mapped_model import map_model
 from transfuse.checkpoint.reading.spill import TensorSpill
 from transfuse.checkpoint.writing.save import Writer
 from transfuse.checkpoint.writing.write_like import write_like
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.errors import ConfigError
-from transfuse.network.model import Network, network
 from transfuse.network.sizes import Sizes, sizes_of
 
 COPIES = 3  # of the large model's weights: as it was loaded, in the precision of the computation, and the small model
@@ -101,16 +99,6 @@ def _obstacle(
     if tensor_locations(local_directory(model, options.pickle_policy()), empty) is None:
         return "its tensors are not stored as safetensors"
     return None
-
-
-def mapped_checkpoint(model: str | Path, empty: PreTrainedModel, options: ShrinkOptions, spill: TensorSpill) -> Network:
-    """Return a model whose weights stay in its files.
-
-    Args:
-        empty: the model without weights.
-    """
-    mapped = map_model(local_directory(model, options.pickle_policy()), empty, spill)
-    return replace(network(mapped, torch.device("cpu"), str(model)), materialize=spill)
 
 
 def with_precision(model: PreTrainedModel, dtype: torch.dtype, spill: TensorSpill) -> PreTrainedModel:

@@ -1,7 +1,11 @@
-"""A model whose weights stay in their files, mapped, and can be run nevertheless."""
+"""A model whose weights stay in their files, mapped, and can be run nevertheless.
+
+What is computed from its weights and used again is written to temporary files and mapped as well.
+"""
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache, partial
 from mmap import mmap
 from pathlib import Path
@@ -20,8 +24,22 @@ from transfuse.checkpoint.reading.mapped_tensors import Extent, stored_extents, 
 from transfuse.checkpoint.reading.spill import TensorSpill
 from transfuse.checkpoint.reading.tensor_location import TensorLocation
 from transfuse.errors import CheckpointError
-from transfuse.network.model import empty_like
-from transfuse.network.precision import compute_dtype
+from transfuse.network.model import Network, empty_like, network
+from transfuse.network.precision import compute_dtype, matmul_dtype
+
+
+def mapped_network(folder: Path, model: PreTrainedModel, spill: TensorSpill) -> Network:
+    """Return a checkpoint as a network that runs, all of whose tensors are mapped.
+
+    Args: as for `map_model`.
+
+    Raises:
+        CheckpointError: as by `map_model`.
+        SpecError: the weights do not match the declaration.
+    """
+    mapped = map_model(folder, model, spill)
+    ready = network(mapped, mapped.device, str(folder), spill)
+    return replace(ready, matmul_dtype=matmul_dtype(model.dtype), stored_dtype=model.dtype)
 
 
 def map_model(folder: Path, model: PreTrainedModel, spill: TensorSpill) -> PreTrainedModel:

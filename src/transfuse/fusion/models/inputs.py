@@ -13,6 +13,7 @@ from transfuse.base.distributed import process_group
 from transfuse.base.progress import Progress
 from transfuse.checkpoint.reading.given_models import check_given
 from transfuse.checkpoint.reading.load import Model, adapter_base, local_directory, model_name, model_names
+from transfuse.checkpoint.reading.mapped_model import mapped_network
 from transfuse.checkpoint.reading.sentences import check_sentence_modules
 from transfuse.checkpoint.reading.spill import TensorSpill
 from transfuse.checkpoint.record.origin import Origin, origin
@@ -27,7 +28,6 @@ from transfuse.fusion.models.compatible import (
     stored_network,
     with_anchor_form,
 )
-from transfuse.fusion.models.mapped import mapped_network
 from transfuse.fusion.models.padded_vocabulary import is_padded, padding_warning
 from transfuse.fusion.models.unloaded import UnloadedModels, unloaded_models
 from transfuse.fusion.models.vocabulary import Rows, with_anchor_tokens
