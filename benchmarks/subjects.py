@@ -66,7 +66,7 @@ class Judge:
     @cached_property
     def processor(self) -> Any:
         model = self.subject.model(self.seed)
-        return task(type(model).__name__).load(self.subject.folder(self.seed), model.config)
+        return task(type(model).__name__).load(self.subject.folder(self.seed))
 
     @cached_property
     def batches(self) -> list[dict[str, Tensor]]:

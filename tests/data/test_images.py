@@ -49,27 +49,26 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
 
 
 def test_the_checkpoints_own_processor_is_used(tmp_path: Path, lookups: list[str]) -> None:
-    config = ViTConfig(image_size=8)
     path = tmp_path / "preprocessor_config.json"
     settings = {"image_processor_type": "ViTImageProcessor", "do_resize": False, "image_mean": [0.0] * 3}
     path.write_text(json.dumps({**settings, "image_std": [0.5] * 3}))
-    prepare = image_preparer(load_processor(tmp_path, config), 3)
+    prepare = image_preparer(load_processor(tmp_path), 3)
     assert (prepare([picture(255)])["pixel_values"] == torch.full((1, 3, 4, 4), 2.0)).all()
     with pytest.raises(DataError) as caught:
         prepare([picture(0), picture(0, size=5)])
     assert "4x4, 5x5" in one_line(caught)
     with pytest.raises(DataError, match="cannot prepare L images"):
-        image_preparer(load_processor(tmp_path, config), 1)([picture(0)])
+        image_preparer(load_processor(tmp_path), 1)([picture(0)])
     path.write_text("{broken")
     with pytest.raises(CheckpointError) as unreadable:
-        load_processor(tmp_path, config)
+        load_processor(tmp_path)
     assert str(tmp_path) in one_line(unreadable)
     assert lookups == []
 
 
 def test_a_checkpoint_without_an_image_processor_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
-        load_processor(tmp_path, ViTConfig(image_size=8))
+        load_processor(tmp_path)
     assert f"{tmp_path}: no preprocessor_config.json, so it is unknown" in one_line(caught)
 
 

@@ -30,14 +30,14 @@ def config(words: int = len(WORDS), length: int = 16) -> BertConfig:
 
 
 def test_padded_to_the_longest_and_cut(folder):
-    tokenizer = load_tokenizer(folder, config())
+    tokenizer = load_tokenizer(folder)
     batch = text_preparer(tokenizer, config())(["w1 w2", TEXTS[0]])
     assert batch["input_ids"].shape == batch["attention_mask"].shape == (2, 16)
     assert batch["attention_mask"].sum(1).tolist() == [4, 16]
 
 
 def test_hidden_tokens_are_the_labels_and_depend_on_the_texts_alone(folder):
-    tokenizer = load_tokenizer(folder, config())
+    tokenizer = load_tokenizer(folder)
     batch, again = (masked_preparer(tokenizer, config(length=64))(TEXTS) for _ in range(2))
     assert all((batch[name] == again[name]).all() for name in batch)
     alone = masked_preparer(tokenizer, config(length=64))(TEXTS[3:4])["labels"]
@@ -53,12 +53,12 @@ def test_hidden_tokens_are_the_labels_and_depend_on_the_texts_alone(folder):
 
 
 def test_of_every_text_with_a_word_one_is_hidden(folder):
-    batch = masked_preparer(load_tokenizer(folder, config()), config())(["w1", "w2 w3", ""])
+    batch = masked_preparer(load_tokenizer(folder), config())(["w1", "w2 w3", ""])
     assert (batch["labels"] != IGNORED_LABEL).any(1).tolist() == [True, True, False]
 
 
 def test_tokens_shown_instead_of_hidden_ones_have_embeddings(folder):
-    tokenizer = load_tokenizer(folder, config())
+    tokenizer = load_tokenizer(folder)
     tokenizer.add_tokens([f"added{index}" for index in range(200)])
     for epoch in range(10):
         batch = masked_preparer(tokenizer, config(length=64), lambda: epoch)(TEXTS)  # noqa: B023
@@ -70,15 +70,15 @@ def test_tokens_shown_instead_of_hidden_ones_have_embeddings(folder):
 
 def test_no_tokenizer_or_that_of_another_model(folder, tmp_path):
     with pytest.raises(CheckpointError, match="has no tokenizer"):
-        load_tokenizer(tmp_path / "nowhere", config())
-    prepare = text_preparer(load_tokenizer(folder, config(7)), config(7))
+        load_tokenizer(tmp_path / "nowhere")
+    prepare = text_preparer(load_tokenizer(folder), config(7))
     with pytest.raises(CheckpointError, match="the model has 7 embeddings"):
         prepare([" ".join(WORDS[5:])])
 
 
 @pytest.mark.parametrize(("types", "expected"), [(2, True), (1, False), (0, False)])
 def test_types_of_tokens_go_to_models_that_have_embeddings_of_them(types, expected, folder):
-    tokenizer = load_tokenizer(folder, config())
+    tokenizer = load_tokenizer(folder)
     sizes = BertConfig(vocab_size=len(WORDS), type_vocab_size=types)
     assert ("token_type_ids" in text_preparer(tokenizer, sizes)([["w1", "w2"]])) is expected
     asked = [{"question": "w1", "context": "w2 w3"}]
@@ -89,7 +89,7 @@ def test_types_of_tokens_go_to_models_that_have_embeddings_of_them(types, expect
 @pytest.mark.parametrize("preparer", [masked_preparer, text_preparer, causal_preparer])
 def test_nothing_depends_on_what_stands_beside_a_text(folder, side, preparer):
     """Neither what is hidden of it, nor what is shown instead, nor its positions."""
-    tokenizer = load_tokenizer(folder, config())
+    tokenizer = load_tokenizer(folder)
     tokenizer.padding_side = side
     prepare = preparer(tokenizer, config(length=64))
     alone, both = prepare(TEXTS[:1]), prepare([TEXTS[0], TEXTS[-1]])
@@ -109,7 +109,7 @@ def test_an_empty_text_is_padding_whatever_stands_beside_it(folder):
 
 
 def test_siglip_pools_the_last_position_and_gets_as_many_tokens_as_it_was_trained_with(folder):
-    tokenizer = load_tokenizer(folder, config())
+    tokenizer = load_tokenizer(folder)
     tokenizer.model_max_length = 12
     torch.manual_seed(0)
     model = SiglipTextModel(SiglipTextConfig(**SIGLIP_TEXT | {"vocab_size": len(WORDS), "pad_token_id": 0})).eval()

@@ -73,7 +73,7 @@ def test_a_tokenizer_without_padding(build: type[PreTrainedModel], tmp_path: Pat
 def test_where_padding_is_read_the_tokenizer_is_named(tmp_path: Path) -> None:
     folder = saved(tmp_path / "a", llama, 1, pad=None)
     with pytest.raises(ConfigError, match="/a: its tokenizer has no padding token; set pad_token in tokenizer_config"):
-        text_preparer(load_tokenizer(folder, LlamaConfig()), LlamaConfig())
+        text_preparer(load_tokenizer(folder), LlamaConfig())
 
 
 def test_a_decoder_with_the_tokenizer_of_an_encoder_reads_no_types_of_tokens(tmp_path: Path) -> None:

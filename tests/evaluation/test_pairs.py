@@ -34,7 +34,7 @@ def test_metrics_by_hand(tmp_path: Path) -> None:
     entry = transfuse.evaluate(folder, pairs(), batch_size=5).records()[0]
     model = CLIPModel.from_pretrained(folder).eval()
     samples = PAIRS.labeled(load_samples(pairs()))
-    (batch,) = samples.batches(PAIRS.preparer(PAIRS.load(folder, model.config), model.config), 50)
+    (batch,) = samples.batches(PAIRS.preparer(PAIRS.load(folder), model.config), 50)
     with torch.no_grad():
         found = model(**batch, return_loss=True)
     assert entry["loss"] == pytest.approx(float(found.loss), rel=1e-4)

@@ -31,7 +31,7 @@ def model_processor(source: Any, model: PreTrainedModel, processor: Any = None) 
         raise ConfigError(
             f"data: a loaded model has no {model_task.processor}; pass processor=..., or the model's path"
         )
-    return model_task.load(local_directory(source, "allow"), model.config) if processor is None else processor
+    return model_task.load(local_directory(source, "allow")) if processor is None else processor
 
 
 def loaded_processor(processor: Any, model: PreTrainedModel) -> Any:
@@ -43,7 +43,7 @@ def loaded_processor(processor: Any, model: PreTrainedModel) -> Any:
     check_processor(processor)
     if not isinstance(processor, str | Path):
         return processor
-    return task(type(model).__name__).load(local_directory(processor, "allow"), model.config)
+    return task(type(model).__name__).load(local_directory(processor, "allow"))
 
 
 def model_preparer(

@@ -30,7 +30,7 @@ class Task:
         processor: what prepares samples, in the words of messages: image processor or tokenizer.
         samples: returns data as calibration samples.
         labeled: returns data as evaluation samples; labels, if any, keep the ids of the data.
-        load: loads the processor saved in a folder, given the model's configuration.
+        load: loads the processor saved in a folder.
         preparer: makes a function from raw samples to a batch, given a processor, a configuration and optionally a
             function that returns the current epoch.
         settings: returns the settings of a processor by name, which are equal if two prepare samples alike.
@@ -41,7 +41,7 @@ class Task:
     processor: str
     samples: Callable[[Samples], Samples]
     labeled: Callable[[Samples], Samples]
-    load: Callable[[Path, PreTrainedConfig], Any]
+    load: Callable[[Path], Any]
     preparer: Callable[..., Prepare]
     settings: Callable[[Any], Mapping[str, Any]]
     measures: tuple[str, ...] = ("accuracy", "loss")

@@ -58,7 +58,7 @@ def warned_of_processors(
         return ()
     kind = task(type(anchor).__name__)
     talks = isinstance(data, Samples) and data.text is not None and holds_messages(data.dataset.features[data.text])
-    first, *others = (None if model is None else _settings(kind, model, anchor, talks) for model in models)
+    first, *others = (None if model is None else _settings(kind, model, talks) for model in models)
     if first is None:
         return ()
     found = []
@@ -73,7 +73,7 @@ def warned_of_processors(
     return tuple(found)
 
 
-def _settings(kind: Task, model: Model, anchor: PreTrainedModel, talks: bool) -> dict[str, Any] | None:
+def _settings(kind: Task, model: Model, talks: bool) -> dict[str, Any] | None:
     """Return the settings of the processor that was saved with a model; None if there is none.
 
     Args:
@@ -81,7 +81,7 @@ def _settings(kind: Task, model: Model, anchor: PreTrainedModel, talks: bool) ->
     """
     if isinstance(model, str | Path):
         with suppress(CheckpointError):
-            processor = kind.load(local_directory(model, "allow"), anchor.config)
+            processor = kind.load(local_directory(model, "allow"))
             return {**kind.settings(processor), **(template_settings(processor) if talks else {})}
     return None
 

@@ -28,13 +28,13 @@ class ImageTextProcessor:
     texts: Any
 
 
-def load_both(folder: Path, config: PreTrainedConfig) -> ImageTextProcessor:
+def load_both(folder: Path) -> ImageTextProcessor:
     """Return the image processor and the tokenizer saved in a folder.
 
     Raises:
         CheckpointError: one cannot be read, or there is no tokenizer.
     """
-    return ImageTextProcessor(load_processor(folder, config.vision_config), load_tokenizer(folder, config.text_config))
+    return ImageTextProcessor(load_processor(folder), load_tokenizer(folder))
 
 
 def with_pairs(samples: Samples) -> Samples:

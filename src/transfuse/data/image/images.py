@@ -20,13 +20,10 @@ ANY_SIZE = ("dinov2", "dinov2_with_registers", "dinov3_vit")  # model types that
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
-def load_processor(folder: Path, config: PreTrainedConfig) -> Any:
+def load_processor(folder: Path) -> Any:
     """Return the image processor saved in a folder. Code in the folder is never run, and the Hub is not queried.
 
     Without a saved processor it is unknown how the model scales pixels, and another scale gives other predictions.
-
-    Args:
-        config: the model's configuration, which tells nothing about pixels.
 
     Raises:
         CheckpointError: there is no saved processor, or it cannot be read.

@@ -28,7 +28,7 @@ TextPreparer = Callable[[list[Any]], dict[str, Tensor]]
 """A function from texts to a batch."""
 
 
-def load_tokenizer(checkpoint: str | Path, config: PreTrainedConfig) -> Any:
+def load_tokenizer(checkpoint: str | Path) -> Any:
     """Return the tokenizer saved in `checkpoint`; code in it is never run, and the Hub is not queried.
 
     Raises:
@@ -52,9 +52,9 @@ def has_tokenizer(folder: Path) -> bool:
     return any(any(folder.glob(pattern)) for pattern in TOKENIZER_PATTERNS)
 
 
-def vocabulary(folder: Path, config: PreTrainedConfig) -> dict[str, int] | None:
+def vocabulary(folder: Path) -> dict[str, int] | None:
     """Return the ids of all tokens of the tokenizer saved in a folder; None if there is no tokenizer."""
-    return load_tokenizer(folder, config).get_vocab() if has_tokenizer(folder) else None
+    return load_tokenizer(folder).get_vocab() if has_tokenizer(folder) else None
 
 
 def max_tokens(config: PreTrainedConfig) -> int | None:

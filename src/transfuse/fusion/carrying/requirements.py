@@ -98,7 +98,7 @@ def options_for(options: Options, new_base: Model, base: Model, tuned: Model, ha
         raise ConfigError(f"{tuned_name}: has {tuned_depth} blocks, the base has {blocks}; {SAME_SHAPE}")
     if new_depth and blocks and new_depth < blocks:
         raise ConfigError(f"{new_name}: has {counted(new_depth, 'block')}, the base has {blocks}; {FEWER_BLOCKS}")
-    _check_same_tokens(models, empty)
+    _check_same_tokens(models)
     heads = {(type(each), tuple((each.config.id2label or {}).items()), problem_type(each.config)) for each in empty}
     changes: dict[str, Any] = {} if len(heads) == 1 else {"head": "anchor"}
     order, names = [empty[2], *empty[:2]], [tuned_name, new_name, base_name]
@@ -140,17 +140,16 @@ def _gets_widths(empty: Sequence[PreTrainedModel], names: Sequence[str]) -> bool
     return True
 
 
-def _check_same_tokens(models: Sequence[Model], empty: Sequence[PreTrainedModel]) -> None:
+def _check_same_tokens(models: Sequence[Model]) -> None:
     """Raise `ConfigError` if the tokenizer of the new base or of the base is not that of the tuned model.
 
     Args:
         models: the new base, the base and the tuned model. Loaded models have no tokenizer, and are not compared.
-        empty: the same models without weights.
     """
     if any(isinstance(model, PreTrainedModel) for model in models):
         return
     folders = [local_directory(str(model), "allow") for model in models]
-    *others, tuned = (vocabulary(folder, model.config) for folder, model in zip(folders, empty, strict=True))
+    *others, tuned = (vocabulary(folder) for folder in folders)
     for name, tokens in zip(models, others, strict=False):
         if tokens is not None and tuned is not None and tokens != tuned:
             differing = differing_tokens(tokens, tuned)

@@ -33,7 +33,7 @@ def is_padded(models: Sequence[PreTrainedModel], names: Sequence[str], index: in
         folders = [local_directory(name, "allow") for name in (names[0], names[index])]
     except CheckpointError:
         return False
-    anchor_ids, source_ids = (vocabulary(folder, model.config) for folder, model in zip(folders, pair, strict=True))
+    anchor_ids, source_ids = map(vocabulary, folders)
     if not anchor_ids or source_ids != anchor_ids:
         return False
     return max(anchor_ids.values()) < min(rows, expected)

@@ -51,7 +51,7 @@ def token_rows(
     if any(isinstance(model, PreTrainedModel) for model in models):
         return [None] * (len(models) - 1)
     folders = [local_directory(str(model), "allow") for model in models]
-    vocabularies = [vocabulary(folder, model.config) for folder, model in zip(folders, loaded, strict=True)]
+    vocabularies = [vocabulary(folder) for folder in folders]
     rows_of_sources: list[Rows | None] = []
     for folder, source, source_ids in zip(folders[1:], loaded[1:], vocabularies[1:], strict=True):
         anchor_ids = vocabularies[0]
