@@ -162,8 +162,15 @@ def test_a_run_cut_short_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
         torch.testing.assert_close(again.model.state_dict()[name], values, atol=1e-6, rtol=1e-5)
 
 
-def test_masked_language_model(tmp_path):
-    """Random words in one order: what follows what can be learned."""
+def test_masked_language_model(tmp_path, monkeypatch):
+    """Random words in one order: what follows what can be learned. Each epoch masks other words of a text."""
+    masks, collate = set(), TrainingDataset.collate
+
+    def recorded(feed, indices):
+        masks.add(tuple(feed.prepare(["w0 w1 w2 w3 w0 w1 w2 w3"])["labels"].flatten().tolist()))
+        return collate(feed, indices)
+
+    monkeypatch.setattr(TrainingDataset, "collate", recorded)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{index}" for index in range(20))]
     (tmp_path / "words.txt").write_text("\n".join(words))
     tokenizer = BertTokenizerFast(str(tmp_path / "words.txt"))
@@ -172,6 +179,7 @@ def test_masked_language_model(tmp_path):
     model = BertForMaskedLM(BertConfig(vocab_size=len(words), max_position_embeddings=16, **sizes)).eval()
     texts = Dataset.from_dict({"text": [" ".join(f"w{(row + word) % 4}" for word in range(12)) for row in range(64)]})
     tuned = finetune(model, texts, processor=tokenizer, **{**QUICK, "epochs": 15})
+    assert len(masks) > 3
     does = task("BertForMaskedLM")
     held = list(load_samples(texts).batches(does.preparer(tokenizer, model.config), 16))
     assert evaluate(tuned.model, held).loss < 0.6 * evaluate(model, held).loss

@@ -31,8 +31,7 @@ class Task:
         samples: returns data as calibration samples.
         labeled: returns data as evaluation samples; labels, if any, keep the ids of the data.
         load: loads the processor saved in a folder.
-        preparer: makes a function from raw samples to a batch, given a processor, a configuration and optionally a
-            function that returns the current epoch.
+        preparer: makes a function from raw samples to a batch, given a processor and a configuration.
         settings: returns the settings of a processor by name, which are equal if two prepare samples alike.
         measures: names of the metrics to report (`evaluation.measures`).
         kind: what a model predicts, which decides how it is measured (`evaluation.kinds`).
@@ -42,7 +41,7 @@ class Task:
     samples: Callable[[Samples], Samples]
     labeled: Callable[[Samples], Samples]
     load: Callable[[Path], Any]
-    preparer: Callable[..., Prepare]
+    preparer: Callable[[Any, PreTrainedConfig], Prepare]
     settings: Callable[[Any], Mapping[str, Any]]
     measures: tuple[str, ...] = ("accuracy", "loss")
     kind: str = "classes"
@@ -53,23 +52,18 @@ def with_model_ids(config: PreTrainedConfig, samples: Samples) -> Samples:
     return align_classes(samples, config.id2label or {}) if samples.label else samples
 
 
-def same_epoch() -> int:
-    """Return 0, the epoch outside of training."""
-    return 0
-
-
 def _texts_without_labels(samples: Samples) -> Samples:
     """Drop the labels, because the labels of a language model are tokens of the text."""
     return replace(samples.require_texts(), label=None)
 
 
-def _images(processor: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
+def _images(processor: Any, config: PreTrainedConfig) -> Prepare:
     vision = getattr(config, "vision_config", config)
     prepare = image_preparer(processor, vision.num_channels, required_size(vision))
     return with_equal_masks(prepare, config) if hasattr(config, "mask_ratio") else prepare
 
 
-def _texts(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
+def _texts(tokenizer: Any, config: PreTrainedConfig) -> Prepare:
     """Return a function from texts to batches that are padded with the token that the model takes for padding.
 
     A classifying decoder reads the last token before the padding. A configuration without a padding token in the
@@ -103,16 +97,12 @@ def check_causal(config: PreTrainedConfig) -> None:
         )
 
 
-def _masked_texts(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
-    return masked_preparer(tokenizer, config, epoch)
-
-
-def _next_tokens(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
+def _next_tokens(tokenizer: Any, config: PreTrainedConfig) -> Prepare:
     check_causal(config)
     return causal_preparer(tokenizer, config)
 
 
-def _next_tokens_and_bytes(tokenizer: Any, config: PreTrainedConfig, epoch: Callable[[], int] = same_epoch) -> Prepare:
+def _next_tokens_and_bytes(tokenizer: Any, config: PreTrainedConfig) -> Prepare:
     check_causal(config)
     return causal_preparer(tokenizer, config, with_bytes=True)
 
@@ -144,7 +134,7 @@ MASKED_LM = Task(
     _texts_without_labels,
     _texts_without_labels,
     load_tokenizer,
-    _masked_texts,
+    masked_preparer,
     token_settings,
     PERPLEXITY,
     "tokens",

@@ -30,6 +30,7 @@ from transfuse.data.sample_digest import content_digest
 from transfuse.data.samples import Samples
 from transfuse.data.tasks import SEQUENCE_TO_SEQUENCE, Task, task, with_model_ids
 from transfuse.data.text.blocks import in_blocks
+from transfuse.data.text.texts import masked_preparer
 from transfuse.distillation.teacher_weighting import ineffective_weighting
 from transfuse.errors import ConfigError, DivergedError, NoLabelsError, NotFiniteError
 from transfuse.finetuning.checks import (
@@ -112,14 +113,14 @@ def finetune(
         raise ConfigError("augment: only images can be augmented; leave it out")
     origins = [origin(source, copied) for source, copied in zip((model, *teachers), loaded, strict=True)]
     description = describe_run(origins, samples, chosen)
-    prepare = partial(student_task.preparer, model_processor(model, student, processor), student.config)
+    preparer = partial(student_task.preparer, model_processor(model, student, processor), student.config)
     run = description | ({"content of the data": content_digest(samples)} if checkpoints or saved else {})
     with _state_lock(checkpoints):
         if saved:
             check_same_run(saved, run)
         if checkpoints:
             start_run(checkpoints, run)
-        dataset = TrainingDataset(samples, prepare, chosen)
+        dataset = TrainingDataset(samples, preparer, chosen, masks=student_task.preparer is masked_preparer)
         copy_padding_token(student, loaded[1:])
         try:
             trained, state = _train(student, loaded[1:], dataset, progress, checkpoints, saved)

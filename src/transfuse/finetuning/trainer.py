@@ -24,16 +24,21 @@ from transfuse.network.outputs import logits
 
 
 class TrainingDataset(Dataset[int]):
-    """Give samples by index, and prepare batches in `collate`. Prepared images are cached if they fit in memory."""
+    """Give samples by index, and prepare batches in `collate`. Prepared images are cached if they fit in memory.
+
+    Args:
+        preparer: returns the function that prepares samples.
+        masks: whether that masks tokens. If so, `preparer` takes `epoch`, which returns the current one.
+    """
 
     def __init__(
-        self, samples: Samples, preparer: Callable[[Callable[[], int]], Prepare], options: FinetuneOptions
+        self, samples: Samples, preparer: Callable[..., Prepare], options: FinetuneOptions, masks: bool
     ) -> None:
         self.samples = samples
         self.options = options
-        self.prepare = preparer(lambda: self.epoch)
-        self.labels = samples.labels() if samples.label else None
         self.epoch = 0
+        self.prepare = preparer(epoch=lambda: self.epoch) if masks else preparer()
+        self.labels = samples.labels() if samples.label else None
         self.prepared_images: dict[int, dict[str, Tensor]] = {}
 
     def __len__(self) -> int:

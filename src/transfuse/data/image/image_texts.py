@@ -70,7 +70,7 @@ def _with_first_texts(samples: Samples, column: str) -> Samples:
     )
 
 
-def pair_preparer(processor: Any, config: PreTrainedConfig, *epoch: Any) -> Prepare:
+def pair_preparer(processor: Any, config: PreTrainedConfig) -> Prepare:
     """Return a function from rows of an image and a text to `pixel_values`, `input_ids` and `attention_mask`.
 
     Args:

@@ -84,8 +84,8 @@ def labeled_preparer(base: Preparer, labels: Callable[[Mapping[str, Any], PreTra
         labels: returns the labels of a row of parts.
     """
 
-    def preparer(processor: Any, config: PreTrainedConfig, *epoch: Any) -> Prepare:
-        prepare = base(processor, config, *epoch)
+    def preparer(processor: Any, config: PreTrainedConfig) -> Prepare:
+        prepare = base(processor, config)
 
         def prepare_rows(rows: list[Any]) -> Mapping[str, Tensor]:
             inputs = prepare([row["input"] if "input" in row else row["image"] for row in rows])

@@ -68,7 +68,7 @@ def _with_note_of_missing(samples: Samples) -> Samples:
     )
 
 
-def question_preparer(tokenizer: Any, config: PreTrainedConfig, *epoch: Any) -> Prepare:
+def question_preparer(tokenizer: Any, config: PreTrainedConfig) -> Prepare:
     """Return a function from texts, or rows of questions and contexts, to the inputs of a model.
 
     A context that is too long is cut off. If the rows have answers, the batch has `labels_span` [batch, 2], the first
@@ -94,7 +94,7 @@ def question_preparer(tokenizer: Any, config: PreTrainedConfig, *epoch: Any) -> 
     return prepare
 
 
-def window_preparer(tokenizer: Any, config: PreTrainedConfig, *epoch: Any) -> Prepare:
+def window_preparer(tokenizer: Any, config: PreTrainedConfig) -> Prepare:
     """Return a function from rows of questions, contexts and answers to what models are measured on.
 
     A context that is too long is read in overlapping windows, which are consecutive rows of the batch. `labels_first`

@@ -80,7 +80,7 @@ def with_targets(samples: Samples) -> Samples:
     return with_parts(samples, source, {"source": source, "target": target})
 
 
-def sequence_preparer(tokenizer: Any, config: PreTrainedConfig, *epoch: Any) -> Prepare:
+def sequence_preparer(tokenizer: Any, config: PreTrainedConfig) -> Prepare:
     """Return a function from texts, or rows of sources, to the inputs of an encoder and its decoder.
 
     If the rows have targets, these are the decoder's, with `labels` [batch, token]; otherwise the decoder gets the same

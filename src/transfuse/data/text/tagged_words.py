@@ -49,7 +49,7 @@ def with_tags(samples: Samples, config: PreTrainedConfig | None = None) -> Sampl
     return with_names_in_lists(with_parts(samples, words, {"words": words, "tags": tags}), tags, config)
 
 
-def word_preparer(tokenizer: Any, config: PreTrainedConfig, *epoch: Any) -> Prepare:
+def word_preparer(tokenizer: Any, config: PreTrainedConfig) -> Prepare:
     """Return a function from texts, or rows of words, to `input_ids` and `attention_mask` [batch, token].
 
     If the rows have tags, `labels` [batch, token] has the class of the first token of each word, and `IGNORED_LABEL`
