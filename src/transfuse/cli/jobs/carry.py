@@ -9,11 +9,9 @@ from transfuse.base.memory_limit import planned_limit
 from transfuse.base.progress import Progress
 from transfuse.base.timing import peak_bytes
 from transfuse.checkpoint.writing.locked_output import locked_output
-from transfuse.cli.jobs.fuse import measure_fused, with_adapter_record, with_report
+from transfuse.cli.jobs.fuse import written_after
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
-from transfuse.cli.jobs.quality import measured_quality
 from transfuse.cli.jobs.report import DEFAULT_LIMIT, samples_to_measure
-from transfuse.cli.jobs.report_files import after_writing
 from transfuse.cli.jobs.written import Written
 from transfuse.cli.targets import overwrite_policy
 from transfuse.config.job import Job
@@ -68,13 +66,4 @@ def carry_job(job: Job, keep: str | None, progress: Progress) -> Written:
         facts |= {"seconds": round(time.perf_counter() - start, 2), "peak_bytes": peak_bytes()}
         fusion = replace(fusion, record=fusion.record | facts)
         fusion.save(output, overwrite_policy(job.overwrite))
-        fusion = with_adapter_record(fusion, output)
-        if maps is not None:
-            with after_writing(output, "maps"):
-                maps.save(str(job.maps))
-        report = with_report(matched, fusion, output, samples, progress) if job.report else None
-        if report is not None and report.measured is not None:
-            found = measured_quality(report.measured, carried_verdict)
-        else:
-            found = measure_fused(job, matched, fusion, output, progress, carried_verdict)
-    return Written(output, fusion.record | {"quality": found}, report)
+        return written_after(job, matched, fusion, maps, samples, progress, carried_verdict)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from transfuse.alignment.exact.model_maps import ModelMaps
 from transfuse.base.distributed import process_group
 from transfuse.base.memory_limit import planned_limit
 from transfuse.base.progress import Progress, silent
@@ -64,26 +65,46 @@ def fuse_job(job: Job, work: WorkDir, progress: Progress) -> Written:
         if job.data is None and not matched.inputs.streamed:
             costs["predicted"] = {"bytes": matched.inputs.loaded_bytes}
         fusion = replace(fusion, record=fusion.record | {"data": job.data, "output": str(output)} | costs)
-        report, address = None, None
+        result = Written(output, fusion.record)
         if process_group().first:
             fusion.save(output, overwrite_policy(job.overwrite))
             written()
-            fusion = with_adapter_record(fusion, output)
-            if maps is not None:
-                with after_writing(output, "maps"):
-                    maps.save(str(job.maps))
-            if job.report:
-                report = with_report(matched, fusion, output, test_samples, progress)
-            measured = None if report is None else report.measured
-            found = measured_quality(measured) if measured else measure_fused(job, matched, fusion, output, progress)
-            fusion = replace(fusion, record=fusion.record | {"quality": found})
+            result = written_after(job, matched, fusion, maps, test_samples, progress)
             if job.push_to_hub is not None:
-                address = _push(job, output)
+                result = replace(result, address=_push(job, output))
         process_group().barrier()
-        return Written(output, fusion.record, report, address)
+        return result
 
 
-def with_report(
+def written_after(
+    job: Job,
+    matched: Matched,
+    fusion: Fusion,
+    maps: ModelMaps | None,
+    samples: MeasuredSamples | None,
+    progress: Progress,
+    verdict: Callable[[Measurement], str] = verdict,
+) -> Written:
+    """Write what comes after a fused model: its maps, its report if the job asks for one, and measurements.
+
+    Args:
+        samples: those that the report measures.
+        verdict: says how good the fused model is.
+    """
+    output = Path(str(job.output))
+    fusion = _with_adapter_record(fusion, output)
+    if maps is not None:
+        with after_writing(output, "maps"):
+            maps.save(str(job.maps))
+    report = _with_report(matched, fusion, output, samples, progress) if job.report else None
+    if report is not None and report.measured is not None:
+        quality = measured_quality(report.measured, verdict)
+    else:
+        quality = _measure_fused(job, matched, fusion, output, progress, verdict)
+    return Written(output, fusion.record | {"quality": quality}, report)
+
+
+def _with_report(
     matched: Matched, fusion: Fusion, output: Path, samples: MeasuredSamples | None, progress: Progress
 ) -> Report:
     """Write the report into the output, which is kept even if the report fails."""
@@ -95,27 +116,24 @@ def with_report(
     return report
 
 
-def with_adapter_record(fusion: Fusion, output: Path) -> Fusion:
+def _with_adapter_record(fusion: Fusion, output: Path) -> Fusion:
     """Return a fusion that was written to a folder, with what its adapter holds, if it has one."""
     if fusion.options.adapter_out is None:
         return fusion
     return replace(fusion, record=fusion.record | {"adapter": read_json(output / RECORD)["adapter"]})
 
 
-def measure_fused(
+def _measure_fused(
     job: Job,
     matched: Matched,
     fusion: Fusion,
     output: Path,
     progress: Progress,
-    verdict: Callable[[Measurement], str] = verdict,
+    verdict: Callable[[Measurement], str],
 ) -> dict[str, Any]:
     """Measure the fused model on a few samples, and write the measurements into its card.
 
     The output is kept even if that fails.
-
-    Args:
-        verdict: says how good the fused model is.
     """
     with after_writing(output, "measurements"):
         found = quick_measurement(job, matched, fusion, progress)
