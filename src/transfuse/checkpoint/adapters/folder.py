@@ -15,10 +15,10 @@ import torch
 from safetensors import safe_open
 
 from transfuse.base.libraries import quiet
-from transfuse.base.unique_json import read_json
 from transfuse.checkpoint.adapters.adapted_model import load_base
 from transfuse.checkpoint.adapters.merge import merge
 from transfuse.checkpoint.reading.files import (
+    checked_json,
     copy_companions,
     file_hashes,
     hash_files,
@@ -101,10 +101,7 @@ def base_folder(folder: Path, find: FindFolder) -> Path:
 def _settings(folder: Path) -> Mapping[str, Any]:
     """Return the content of adapter_config.json."""
     file = folder / ADAPTER_CONFIG
-    try:
-        settings = read_json(file)
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file}: not readable as JSON ({first_line(error)}); restore the file") from error
+    settings = checked_json(file)
     if not isinstance(settings, dict):
         raise CheckpointError(f"{file}: holds no settings of an adapter; restore the file")
     return settings

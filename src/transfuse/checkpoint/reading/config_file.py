@@ -8,7 +8,7 @@ import transformers
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.libraries import quiet
-from transfuse.base.unique_json import read_json
+from transfuse.checkpoint.reading.files import checked_json
 from transfuse.checkpoint.reading.other_kinds import check_holds_model, check_not_quantized, check_transformers_config
 from transfuse.checkpoint.writing.companions import SAFETENSORS_NAMES
 from transfuse.errors import CheckpointError, first_line
@@ -32,10 +32,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
     if not file.is_file():
         check_holds_model(folder)
         raise CheckpointError(f"{folder}: no config.json; give a directory written by save_pretrained")
-    try:
-        raw = read_json(file)
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file}: not readable as JSON ({first_line(error)}); restore the file") from error
+    raw = checked_json(file)
     model_type = _checked_model_type(raw, file)
     check_counts(raw, MAX_LAYERS, folder)
     try:

@@ -5,7 +5,7 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from safetensors import safe_open
@@ -24,6 +24,14 @@ STORED_DTYPES = FLOAT_DTYPES | dict(zip(("F8_E4M3", "F8_E5M2"), FLOAT8_DTYPES, s
 
 
 _HASHES_OF_SOURCES: dict[Path, dict[str, str]] = {}  # by temporary folder
+
+
+def checked_json(file: Path) -> Any:
+    """Return the content of a JSON file of a checkpoint. Raise `CheckpointError` if it cannot be read."""
+    try:
+        return read_json(file)
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file}: not readable as JSON ({first_line(error)}); restore the file") from error
 
 
 def weight_files(folder: Path, pickle: PicklePolicy = "refuse") -> list[Path]:

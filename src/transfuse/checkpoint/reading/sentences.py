@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transfuse.base.unique_json import read_json
+from transfuse.checkpoint.reading.files import checked_json
 from transfuse.checkpoint.reading.load import unmerged_directory
 from transfuse.checkpoint.writing.companions import (
     CARD,
@@ -19,7 +19,7 @@ from transfuse.checkpoint.writing.companions import (
     matches_any,
 )
 from transfuse.checkpoint.writing.owned import REPORT_JSON, REPORT_PAGE
-from transfuse.errors import CheckpointError, first_line
+from transfuse.errors import CheckpointError
 
 PACKAGE = "sentence_transformers."
 MODELS = ("Transformer", "MLMTransformer")  # modules whose files are those of the checkpoint itself
@@ -139,10 +139,7 @@ def _is_inside(path: Path, checkpoint: Path) -> bool:
 
 
 def _read_json(file: Path, kind: type) -> Any:
-    try:
-        content = read_json(file)
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file}: not readable as JSON ({first_line(error)}); restore the file") from error
+    content = checked_json(file)
     if not isinstance(content, kind):
         raise CheckpointError(f"{file}: should hold a {kind.__name__}; restore the file")
     return content

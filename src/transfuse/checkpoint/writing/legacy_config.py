@@ -4,13 +4,13 @@ Older readers (transformers 4, engines built on it, converters) silently use a d
 another rotary base, float32, 128 experts. transformers 5 reads both spellings alike.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from transformers import CONFIG_MAPPING
 
+from transfuse.base.unique_json import read_json
 from transfuse.checkpoint.reading.files import stored_dtypes, weight_files
 from transfuse.checkpoint.writing.output import write_json
 
@@ -30,7 +30,7 @@ def add_legacy_keys(folder: Path) -> None:
         OutputError: the file cannot be written.
     """
     file = folder / "config.json"
-    config = json.loads(file.read_text(encoding="utf-8"))
+    config = read_json(file)
     added = with_legacy_keys(config)
     if config.get("model_type") == "t5" and config.get("scale_decoder_outputs") is False and _has_head(folder):
         added["tie_word_embeddings"] = False  # both versions read this as: do not scale outputs

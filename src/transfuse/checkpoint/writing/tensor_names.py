@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
+from transfuse.base.unique_json import read_json
 from transfuse.checkpoint.reading.files import stored_dtypes, weight_files
 from transfuse.checkpoint.writing.companions import SAFETENSORS_NAMES
 from transfuse.network.layout import stored_names
@@ -35,7 +36,7 @@ def keep_tensor_names(folder: Path, anchor: Path, prefix: str) -> None:
         renamed |= new_names
     index = folder / SAFETENSORS_NAMES[1]
     if renamed and index.exists():
-        document = json.loads(index.read_text(encoding="utf-8"))
+        document = read_json(index)
         document["weight_map"] = {renamed.get(name, name): file for name, file in document["weight_map"].items()}
         index.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 

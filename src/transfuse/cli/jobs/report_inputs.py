@@ -1,6 +1,5 @@
 """What a report reads again, which must not have changed: the record of a fusion, its models and its samples."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from transfuse.base.batch import Batch, batch_size
 from transfuse.base.counted import counted
 from transfuse.base.hashing import samples_digest
+from transfuse.base.unique_json import read_json
 from transfuse.checkpoint.reading.files import file_hashes
 from transfuse.checkpoint.reading.load import local_directory
 from transfuse.checkpoint.record.memory_inputs import has_samples_in_memory, matched_on_samples
@@ -25,7 +25,7 @@ def read_record(output: Path) -> dict[str, Any]:
     """
     folder = local_directory(output)
     try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = read_json(folder / RECORD)
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{output}: has no {RECORD}, so it is not a fusion; give an output of transfuse fuse"
