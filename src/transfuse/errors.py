@@ -52,6 +52,11 @@ class InterruptedRunError(TransfuseError):
 NO_TARGETS = "the data has no text with a token to predict; give longer texts"
 
 
+def in_short(error: BaseException) -> str:
+    """Return the start of an error's message as one line."""
+    return " ".join(str(error).split())[:200]
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, with the next if it ends at a colon, or its type if it has none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

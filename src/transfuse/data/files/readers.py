@@ -13,7 +13,7 @@ from transfuse.data.files.json_files import read_json, read_json_lines
 from transfuse.data.files.other_files import ALIASES, INSTEAD, advice
 from transfuse.data.files.text_files import escaped, read_texts
 from transfuse.data.files.text_tables import TEXT_TABLES, read_csv, read_tsv
-from transfuse.errors import DataError
+from transfuse.errors import DataError, in_short
 
 READERS: Mapping[str, Callable[[list[Path]], Dataset]] = {
     ".parquet": lambda files: Dataset.from_parquet(escaped(files)),
@@ -38,7 +38,7 @@ def kind_of(path: Path) -> str:
 def root_cause(error: BaseException) -> str:
     """Return the message of the first cause of `error`, in one line and without a period at its end."""
     error = _first_cause(error)
-    return " ".join(str(error).split())[:200].removesuffix(".") or type(error).__name__
+    return in_short(error).removesuffix(".") or type(error).__name__
 
 
 def _first_cause(error: BaseException) -> BaseException:

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AutoImageProcessor, PreTrainedConfig
 
 from transfuse.base.counted import counted
-from transfuse.errors import CheckpointError, DataError
+from transfuse.errors import CheckpointError, DataError, in_short
 from transfuse.network.inputs import mask_noise
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -36,8 +36,7 @@ def load_processor(folder: Path) -> Any:
     try:
         return AutoImageProcessor.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{folder}: its image processor cannot be loaded: {reason}") from error
+        raise CheckpointError(f"{folder}: its image processor cannot be loaded: {in_short(error)}") from error
 
 
 def required_size(config: PreTrainedConfig) -> int | Sequence[int] | None:
@@ -70,8 +69,9 @@ def image_preparer(
             inputs = dict(processor(converted, return_tensors="pt"))
         except Exception as error:
             sizes = ", ".join(sorted({f"{image.width}x{image.height}" for image in images})[:4])
-            reason = " ".join(str(error).split())[:200]
-            raise DataError(f"the image processor cannot prepare {mode} images of {sizes}: {reason}") from error
+            raise DataError(
+                f"the image processor cannot prepare {mode} images of {sizes}: {in_short(error)}"
+            ) from error
         made, *shape = inputs["pixel_values"].shape[1:]
         if made != channels:
             raise DataError(

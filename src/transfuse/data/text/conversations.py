@@ -17,7 +17,7 @@ from transfuse.data.text.messages import (
     stored_conversation,
 )
 from transfuse.data.text.text_pairs import is_pair
-from transfuse.errors import ConfigError
+from transfuse.errors import ConfigError, in_short
 
 CONVERSATION_NAMES = ("messages", "conversations", "conversation")
 QUESTION_NAMES = ("instruction", "prompt", "question")
@@ -151,8 +151,9 @@ def as_text(tokenizer: Any, value: Any) -> str:
     try:
         text: str = tokenizer.apply_chat_template(messages, tokenize=False)
     except Exception as error:  # a template is a program, which can raise anything
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"data: the tokenizer's chat template cannot write a conversation: {reason}") from error
+        raise ConfigError(
+            f"data: the tokenizer's chat template cannot write a conversation: {in_short(error)}"
+        ) from error
     start = tokenizer.bos_token
     adds_start = start is not None and tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]
     return text.removeprefix(start) if adds_start else text

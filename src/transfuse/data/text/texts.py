@@ -17,7 +17,7 @@ from transfuse.data.text.context import context_length, has_context
 from transfuse.data.text.conversations import as_text
 from transfuse.data.text.text_bytes import NO_TEXT, bytes_of_tokens, knows_places, special_ids, token_places
 from transfuse.data.text.text_pairs import is_pair
-from transfuse.errors import CheckpointError, ConfigError
+from transfuse.errors import CheckpointError, ConfigError, in_short
 from transfuse.network.token_ids import POSITIONS_AFTER_PADDING
 
 MAX_LENGTH = 2**20  # tokens; truncation of tokenizers without a limit
@@ -40,8 +40,7 @@ def load_tokenizer(checkpoint: str | Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{folder}: its tokenizer cannot be loaded: {reason}") from error
+        raise CheckpointError(f"{folder}: its tokenizer cannot be loaded: {in_short(error)}") from error
     if not isinstance(tokenizer.model_max_length, int | float) or not tokenizer.model_max_length >= 1:
         raise CheckpointError(f"{folder}: model_max_length in tokenizer_config.json should be a number of tokens")
     return tokenizer
@@ -99,8 +98,7 @@ def tokenized(tokenizer: Any, config: PreTrainedConfig, *texts: Any, **settings:
     try:
         encoding: BatchEncoding = tokenizer(*texts, return_tensors="pt", **(defaults | settings))
     except Exception as error:  # settings in a tokenizer's files can cause any error
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"the tokenizer cannot prepare texts: {reason}") from error
+        raise CheckpointError(f"the tokenizer cannot prepare texts: {in_short(error)}") from error
     if (getattr(config, "type_vocab_size", None) or 0) < 2:
         encoding.pop("token_type_ids", None)
     return encoding
