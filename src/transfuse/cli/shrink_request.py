@@ -4,9 +4,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from transfuse.checkpoint.writing.output import Overwrite, check_outside, check_target
+from transfuse.checkpoint.writing.output import check_outside, check_target
 from transfuse.cli.flags import FlagValues, named_values
-from transfuse.cli.targets import check_name, check_paths, local_paths, overwrite_policy, required_output
+from transfuse.cli.targets import check_name, check_paths, local_paths, required_output
 from transfuse.config.make import make
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.config.validation import check_read
@@ -21,7 +21,7 @@ class ShrinkRequest:
     options: ShrinkOptions
     data: str
     output: Path
-    overwrite: Overwrite
+    overwrite: bool
     report: bool
 
 
@@ -42,7 +42,7 @@ def shrink_request(model: str, flags: FlagValues, data: str | None, plans: bool)
     output = "" if plans else os.path.expanduser(flags["output"] or "")
     for name in (model, data, output, options.like):
         check_name(name or "")
-    overwrite = overwrite_policy(bool(flags["overwrite"]))
+    overwrite = bool(flags["overwrite"])
     if not plans:
         if data is None:
             raise ConfigError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transfuse.base.folders import check_creatable
-from transfuse.checkpoint.writing.output import Overwrite, check_target
+from transfuse.checkpoint.writing.output import check_target
 from transfuse.checkpoint.writing.owned import DEMO_MARKER, MARKER, REPORT_JSON, REPORT_PAGE, RUN_STATE, is_own_file
 from transfuse.config.job import Job
 from transfuse.errors import CheckpointError, ConfigError, InterruptedRunError, MemoryLimitError, OutputError
@@ -109,7 +109,7 @@ class TrainingTarget:
     """
 
     output: Path
-    overwrite: Overwrite
+    overwrite: bool
     checkpoints: Path
     resume: str | None
 
@@ -128,8 +128,7 @@ def training_target(models: Sequence[str], output: str | None, resume: bool, rep
     output = os.path.expanduser(required_output(output))
     for name in (output, *models):
         check_name(name)
-    overwrite = overwrite_policy(replace)
-    target = check_target(Path(output), overwrite, [Path(model) for model in models])
+    target = check_target(Path(output), replace, [Path(model) for model in models])
     state = target.with_name(f"{target.name}.checkpoints")
     _check_state_folder(state)
     complete = complete_checkpoints(state)
@@ -137,7 +136,7 @@ def training_target(models: Sequence[str], output: str | None, resume: bool, rep
         raise ConfigError(f"--resume: there is no complete state of an interrupted run in {state}; leave --resume out")
     if not resume and complete:
         raise interrupted_run(state)
-    return TrainingTarget(Path(output), overwrite, state, str(complete[-1]) if resume else None)
+    return TrainingTarget(Path(output), replace, state, str(complete[-1]) if resume else None)
 
 
 def required_output(output: str | None) -> str:
@@ -145,11 +144,6 @@ def required_output(output: str | None) -> str:
     if not output:
         raise ConfigError("no output given; say where to write with -o OUT")
     return output
-
-
-def overwrite_policy(replace: bool) -> Overwrite:
-    """Return what becomes of an output that exists."""
-    return "replace" if replace else "refuse"
 
 
 def interrupted_run(state: Path) -> OutputError:
@@ -225,7 +219,7 @@ def check_demo(folder: Path) -> None:
     for name in ("digits", "parent-1", "parent-2"):
         if os.path.lexists(folder / name) and not (folder / name).is_dir():
             raise OutputError(f"{folder / name}: a file is in the way; move it, or choose another folder with -o")
-    check_target(folder / "fused", "replace")
+    check_target(folder / "fused", overwrite=True)
 
 
 def check_name(name: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from transfuse.base.counted import counted
 from transfuse.checkpoint.writing.output import check_outside, check_target
 from transfuse.cli.flags import FlagValues, named_values
-from transfuse.cli.targets import check_maps, check_name, check_paths, local_paths, overwrite_policy, required_output
+from transfuse.cli.targets import check_maps, check_name, check_paths, local_paths, required_output
 from transfuse.config.finetune_options import FinetuneOptions, check_teacher_options
 from transfuse.config.job import Job
 from transfuse.config.labels import label, refused
@@ -95,7 +95,7 @@ def _check_places(job: Job, *others: str | Path | None) -> None:
     for name in (*job.all_models(), job.data, job.output, job.cache, job.maps):
         check_name(name or "")
     inputs = [*map(Path, job.all_models()), *local_paths(job.data, job.spec, *others)]
-    check_target(Path(str(job.output)), overwrite_policy(job.overwrite), inputs)
+    check_target(Path(str(job.output)), job.overwrite, inputs)
     check_outside(Path(str(job.output)), job.data, *others)
     if job.maps is not None:
         check_maps(Path(job.maps), Path(str(job.output)))

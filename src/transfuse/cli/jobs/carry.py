@@ -13,7 +13,6 @@ from transfuse.cli.jobs.fuse import written_after
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
 from transfuse.cli.jobs.report import DEFAULT_LIMIT, samples_to_measure
 from transfuse.cli.jobs.written import Written
-from transfuse.cli.targets import overwrite_policy
 from transfuse.config.job import Job
 from transfuse.data.text.generation import calibration_samples
 from transfuse.fusion.carrying.carry import carried
@@ -65,5 +64,5 @@ def carry_job(job: Job, keep: str | None, progress: Progress) -> Written:
         facts: dict[str, Any] = {"data": job.data, "keep": keep, "output": str(output)}
         facts |= {"seconds": round(time.perf_counter() - start, 2), "peak_bytes": peak_bytes()}
         fusion = replace(fusion, record=fusion.record | facts)
-        fusion.save(output, overwrite_policy(job.overwrite))
+        fusion.save(output, job.overwrite)
         return written_after(job, matched, fusion, maps, samples, progress, carried_verdict)

@@ -22,7 +22,7 @@ from transfuse.cli.jobs.report import DEFAULT_LIMIT, Report, build_report, sampl
 from transfuse.cli.jobs.report_files import after_writing, update_card, write_report
 from transfuse.cli.jobs.work import working_in
 from transfuse.cli.jobs.written import Written
-from transfuse.cli.targets import WorkDir, overwrite_policy
+from transfuse.cli.targets import WorkDir
 from transfuse.config.job import Job
 from transfuse.data.text.generation import calibration_samples
 from transfuse.errors import InterruptedRunError, TransfuseError
@@ -67,7 +67,7 @@ def fuse_job(job: Job, work: WorkDir, progress: Progress) -> Written:
         fusion = replace(fusion, record=fusion.record | {"data": job.data, "output": str(output)} | costs)
         result = Written(output, fusion.record)
         if process_group().first:
-            fusion.save(output, overwrite_policy(job.overwrite))
+            fusion.save(output, job.overwrite)
             written()
             result = written_after(job, matched, fusion, maps, test_samples, progress)
             if job.push_to_hub is not None:
