@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig
 from transfuse.base.counted import counted, have
 from transfuse.data.column_kinds import is_number, is_string
 from transfuse.data.columns import listed_names, preferred, raw_values
-from transfuse.data.labels.class_matching import alphabetical_order, match_classes
+from transfuse.data.labels.class_matching import OTHER_TASK, UNKNOWN_ORDER, alphabetical_order, match_classes
 from transfuse.data.samples import Samples
 from transfuse.data.text.messages import holds_messages
 from transfuse.errors import DataError, NoLabelsError
@@ -114,15 +114,11 @@ def class_ids(names: Sequence[str] | None, config: PreTrainedConfig) -> Callable
         index = names.index(value) if isinstance(value, str) and names is not None else int(value)
         if isinstance(value, str) and matched is None and names is not None and len(names) != len(classes):
             raise DataError(
-                f"data: {counted(len(names), 'class name')}, and {counted(len(classes), 'class')} without names in the"
-                " model, so it is unknown which is which; give numbers as labels, or id2label in config.json"
+                f"data: {counted(len(names), 'class name')}, and {counted(len(classes), 'class')} {UNKNOWN_ORDER}"
             )
         found = index if matched is None else matched[index]
         if not 0 <= found < len(classes):
-            raise DataError(
-                f"data: label {value!r}, but the model has {counted(len(classes), 'class')}; use the data, or the"
-                " model, of the other task"
-            )
+            raise DataError(f"data: label {value!r}, but the model has {counted(len(classes), 'class')}; {OTHER_TASK}")
         return found
 
     return class_id

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from transfuse.base.counted import counted
-from transfuse.data.labels.class_matching import alphabetical_order, match_classes, match_plain
+from transfuse.data.labels.class_matching import OTHER_TASK, alphabetical_order, match_classes, match_plain
 from transfuse.data.samples import Samples
 from transfuse.errors import DataError
 
@@ -35,6 +35,6 @@ def align_classes(samples: Samples, id2label: Mapping[int, str]) -> Samples:
         row = aligned.rows[int(labels.argmax())]
         raise DataError(
             f"{samples.name}: label {int(labels.max())} in row {row} (from 0), but the model has"
-            f" {counted(len(id2label), 'class')}; use the data, or the model, of the other task"
+            f" {counted(len(id2label), 'class')}; {OTHER_TASK}"
         )
     return aligned

@@ -10,6 +10,11 @@ from transfuse.base.counted import counted
 from transfuse.data.columns import listed_names, raw_values
 from transfuse.errors import DataError
 
+OTHER_TASK = "use the data, or the model, of the other task"
+UNKNOWN_ORDER = (
+    "without names in the model, so it is unknown which is which; give numbers as labels, or id2label in config.json"
+)
+
 
 @dataclass(frozen=True)
 class PlainLabels:
@@ -102,12 +107,11 @@ def alphabetical_order(names: Sequence[str], classes: int, where: str) -> str:
     if len(names) > classes:
         raise DataError(
             f"{where}: {counted(len(names), 'class')}, from {names[0]!r} to {names[-1]!r}, but the model has"
-            f" {counted(classes, 'class')}; use the data, or the model, of the other task"
+            f" {counted(classes, 'class')}; {OTHER_TASK}"
         )
     if len(names) < classes:
         raise DataError(
-            f"{where}: {counted(len(names), 'class name')}, and {counted(classes, 'class')} without names in the model,"
-            " so it is unknown which is which; give numbers as labels, or id2label in config.json"
+            f"{where}: {counted(len(names), 'class name')}, and {counted(classes, 'class')} {UNKNOWN_ORDER}"
         )
     return (
         "config.json of the model has no class names (id2label), so the classes are taken in alphabetical order, from"
