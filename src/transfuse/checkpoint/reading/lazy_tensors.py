@@ -53,9 +53,19 @@ def tensor_locations(folder: Path, model: PreTrainedModel) -> dict[str, Location
         if found is None:
             return None
         locations[name] = found
+    owners = stored_owners(model, locations)
+    return locations if all(name in owners for name, _ in model.named_parameters()) else None
+
+
+def stored_owners(model: PreTrainedModel, stored: Collection[str]) -> dict[str, str]:
+    """Return the name by which each tensor of a model is stored: its own, or that of a parameter that it is tied to.
+
+    Tensors that are not stored are left out.
+    """
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    stored_ids = {id(parameters[name]) for name in locations if name in parameters}
-    return locations if all(id(parameter) in stored_ids for parameter in parameters.values()) else None
+    tied = {id(parameters[name]): name for name in stored if name in parameters}
+    owners = {name: name if name in stored else tied.get(id(parameters.get(name))) for name in model.state_dict()}
+    return {name: owner for name, owner in owners.items() if owner is not None}
 
 
 def _renaming(model: PreTrainedModel) -> Callable[[str], tuple[str, str | None, WeightConverter | None]]:
@@ -124,20 +134,13 @@ def read_lazily(
     Raises:
         CheckpointError: on access to a tensor that is not finite.
     """
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    stored_names = {id(parameters[name]): name for name in locations if name in parameters}
 
     def read(name: str) -> Tensor:
         values = locations[name].read()
         check_finite({name: values}, source)
         return values.to(device, dtype)
 
-    return Lazy(
-        {
-            name: partial(read, name if name in locations else stored_names[id(parameters[name])])
-            for name in model.state_dict()
-        }
-    )
+    return Lazy({name: partial(read, owner) for name, owner in stored_owners(model, locations).items()})
 
 
 def stored_tensors(folder: Path, model: PreTrainedModel) -> Lazy | None:
@@ -151,7 +154,4 @@ def stored_tensors(folder: Path, model: PreTrainedModel) -> Lazy | None:
     locations = tensor_locations(folder, model)
     if locations is None:
         return None
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    owners = {id(parameters[name]): name for name in locations if name in parameters}
-    stored = {name: name if name in locations else owners.get(id(parameters.get(name))) for name in model.state_dict()}
-    return Lazy({name: locations[owner].read for name, owner in stored.items() if owner})
+    return Lazy({name: locations[owner].read for name, owner in stored_owners(model, locations).items()})

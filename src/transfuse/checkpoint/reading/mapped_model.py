@@ -19,7 +19,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transfuse.base.lazy import Lazy
 from transfuse.checkpoint.reading.finite import check_finite
 from transfuse.checkpoint.reading.joined_tensors import JoinedLocation
-from transfuse.checkpoint.reading.lazy_tensors import Location, tensor_locations
+from transfuse.checkpoint.reading.lazy_tensors import Location, stored_owners, tensor_locations
 from transfuse.checkpoint.reading.mapped_tensors import Extent, stored_extents, without_memory_limit
 from transfuse.checkpoint.reading.spill import TensorSpill
 from transfuse.checkpoint.reading.tensor_location import TensorLocation
@@ -97,8 +97,7 @@ def _tensors(
     locations: Mapping[str, Location], model: PreTrainedModel, dtype: torch.dtype, source: str, spill: TensorSpill
 ) -> Lazy:
     """Return all parameters and stored buffers of a model; those that are stored as they are needed are mapped."""
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    names_by_parameter = {id(parameters[name]): name for name in locations if name in parameters}
+    owners = stored_owners(model, locations)
 
     @cache
     def opened(file: Path) -> tuple[mmap, dict[str, Extent]]:
@@ -106,8 +105,6 @@ def _tensors(
             return spill.map(stream), stored_extents(stream)
 
     def read(name: str) -> Tensor:
-        if name not in locations:
-            name = names_by_parameter[id(parameters[name])]
         location = locations[name]
         values = None if isinstance(location, JoinedLocation) else mapped(location)
         if values is None:
@@ -122,8 +119,9 @@ def _tensors(
         return extent.view(mapping) if extent is not None and extent.dtype == dtype and extent.is_aligned else None
 
     names = [name for name, _ in model.named_parameters()]
+    parameters = dict(model.named_parameters(remove_duplicate=False))
     stored_buffers = [name for name in model.state_dict() if name not in parameters]
-    return Lazy({name: partial(read, name) for name in [*names, *stored_buffers]})
+    return Lazy({name: partial(read, owners[name]) for name in [*names, *stored_buffers]})
 
 
 def _buffers(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, Tensor]:
