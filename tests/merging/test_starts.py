@@ -12,8 +12,7 @@ from cases import CASES
 
 from transfuse.base.batch import validation_split
 from transfuse.base.cache import Store
-from transfuse.checkpoint.record.growth import growth_is_unused
-from transfuse.checkpoint.record.outcome import learning_line
+from transfuse.checkpoint.record.outcome import growth_is_unused, learning_line
 from transfuse.config.literals import FITTED_LAYERS, LearningOptions
 from transfuse.distillation import validation
 from transfuse.distillation.teacher_weighting import uniform

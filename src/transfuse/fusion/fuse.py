@@ -16,7 +16,7 @@ from transfuse.base.torch_settings import own_torch_settings
 from transfuse.checkpoint.cards.parents import differing_licenses
 from transfuse.checkpoint.reading.finite import check_finite, check_range
 from transfuse.checkpoint.reading.load import Model, local_directory
-from transfuse.checkpoint.record.growth import growth_is_unused
+from transfuse.checkpoint.record.outcome import growth_is_unused
 from transfuse.config.literals import ALIGNMENTS
 from transfuse.config.settings import torch_dtype
 from transfuse.data.processors import loaded_processor

@@ -13,8 +13,7 @@ from transfuse.base.counted import counted
 from transfuse.base.printable import printable
 from transfuse.base.sizes import format_bytes
 from transfuse.checkpoint.cards.adapter import held_sentence
-from transfuse.checkpoint.record.growth import growth_is_unused
-from transfuse.checkpoint.record.outcome import learning_line
+from transfuse.checkpoint.record.outcome import growth_is_unused, learning_line
 from transfuse.checkpoint.writing.owned import ADAPTER
 from transfuse.config.data_options import GENERATED
 

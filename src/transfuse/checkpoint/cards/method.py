@@ -5,8 +5,7 @@ from typing import Any
 
 from transfuse.base.counted import counted
 from transfuse.checkpoint.cards.markdown import code, text
-from transfuse.checkpoint.record.growth import growth_is_unused
-from transfuse.checkpoint.record.outcome import keeps_function, kept_parent
+from transfuse.checkpoint.record.outcome import growth_is_unused, keeps_function, kept_parent
 from transfuse.config.literals import FITTED_LAYERS
 
 ALIGNED = {  # how units were matched, by the name of the alignment

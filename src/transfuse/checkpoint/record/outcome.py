@@ -1,4 +1,4 @@
-"""What learning the weights of a fusion came to, by its record."""
+"""What growing, shrinking and learning came to, by the record of a model."""
 
 import re
 from collections.abc import Mapping
@@ -24,6 +24,12 @@ def keeps_function(record: Mapping[str, Any], index: int) -> bool:
     name = record["models"][index]["path"] or f"model {index + 1}"
     changed = any(line.startswith(f"{name}: has ") and gave_up(line) for line in record.get("resized", ()))
     return not changed and (not index or ALIGNMENTS.get(record["options"]["align"], False))
+
+
+def growth_is_unused(record: Mapping[str, Any]) -> bool:
+    """Return whether a model that grew computes what a parent computes, so that the units it gained do nothing."""
+    history = record.get("learned_weights", {"best": 1})
+    return "growth" in record and not history["best"] and not history.get("start", "").startswith(FITTED_LAYERS)
 
 
 def reference(record: Mapping[str, Any]) -> str:
