@@ -13,7 +13,7 @@ from transfuse.base.counted import counted
 from transfuse.base.printable import printable
 from transfuse.base.sizes import format_bytes
 from transfuse.checkpoint.cards.adapter import held_sentence
-from transfuse.checkpoint.record.outcome import growth_is_unused, learning_line
+from transfuse.checkpoint.record.outcome import growth_is_unused, learning_line, smaller_sizes
 from transfuse.checkpoint.writing.owned import ADAPTER
 from transfuse.config.data_options import GENERATED
 
@@ -89,7 +89,7 @@ def shrinking_summary(output: File | str, record: Mapping[str, Any]) -> str:
     return (
         printable(
             f"Shrunk {record['shrunk']['path']} into {output} ({parameters['small']:,} of {parameters['large']:,}"
-            f" parameters, {share:.0%}; {size_changes(record)}; {', '.join(made)},"
+            f" parameters, {share:.0%}; {smaller_sizes(record)}; {', '.join(made)},"
             f" {counted(record['calibration_samples'], 'sample')}{of_split(record.get('calibration_split'))},"
             f" {record['seconds']:.1f} s)"
         )
@@ -110,7 +110,7 @@ def plan_of_sizes(model: str, planned: Mapping[str, Any], max_memory: int | None
         parameters = plan["parameters"]
         share = parameters["small"] / parameters["large"]
         lines.append(
-            f"{parameters['small']:,} of {parameters['large']:,} parameters ({share:.0%}): {size_changes(plan)}"
+            f"{parameters['small']:,} of {parameters['large']:,} parameters ({share:.0%}): {smaller_sizes(plan)}"
         )
     if len(lines) == 1:
         lines = [f"{model} would have {lines[0]}"]
@@ -131,12 +131,6 @@ def growth_line(growth: Mapping[str, Any]) -> str:
         f"{name} {before} to {growth['sizes']['grown'][name]}" for name, before in growth["sizes"]["anchor"].items()
     ]
     return f"{grown:,} parameters, {grown / anchor:.2f} times the anchor's ({', '.join(sizes)})"
-
-
-def size_changes(record: Mapping[str, Any]) -> str:
-    """Return every size that changes, as `layers 12 to 6`."""
-    large, small = (record["sizes"][name] for name in ("large", "small"))
-    return ", ".join(f"{name} {large[name]} to {size}" for name, size in small.items() if large[name] != size)
 
 
 def left_out_line(record: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from transfuse.base.folders import given_path
 from transfuse.checkpoint.cards.shrunk import shrunk_card
 from transfuse.checkpoint.record.origin import Origin
+from transfuse.checkpoint.record.outcome import smaller_sizes
 from transfuse.checkpoint.writing.output import Overwrite
 from transfuse.checkpoint.writing.save import model_writer, save_checkpoint
 from transfuse.shrinking.streamed import streamed_writer
@@ -35,11 +36,9 @@ class Shrunk:
     def __repr__(self) -> str:
         """Return the sizes before and after, and what to do next."""
         parameters = self.record["parameters"]
-        large, small = (self.record["sizes"][name] for name in ("large", "small"))
-        changed = [f"{name} {large[name]} to {size}" for name, size in small.items() if large[name] != size]
         return (
             f"Shrunk {self.origin.architecture}: {parameters['small']:,} of {parameters['large']:,} parameters\n"
-            f"  sizes: {', '.join(changed)}\n"
+            f"  sizes: {smaller_sizes(self.record)}\n"
             "  next:  .save(path) writes the checkpoint; .model is the small model"
         )
 

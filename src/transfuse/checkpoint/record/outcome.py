@@ -32,6 +32,12 @@ def growth_is_unused(record: Mapping[str, Any]) -> bool:
     return "growth" in record and not history["best"] and not history.get("start", "").startswith(FITTED_LAYERS)
 
 
+def smaller_sizes(record: Mapping[str, Any]) -> str:
+    """Return every size of a small model that differs from the large one's, as `layers 12 to 6`."""
+    large, small = (record["sizes"][name] for name in ("large", "small"))
+    return ", ".join(f"{name} {large[name]} to {size}" for name, size in small.items() if large[name] != size)
+
+
 def reference(record: Mapping[str, Any]) -> str:
     """Return whose predictions the loss is compared with: the parents', or those that a carried fine-tune follows."""
     if "carried" not in record:
