@@ -17,6 +17,7 @@ from transfuse.data.text.context import in_context
 from transfuse.data.text.conversations import as_text
 from transfuse.data.text.cut_texts import warn_of_cuts
 from transfuse.data.text.encoding import require_offsets
+from transfuse.data.text.text_bytes import knows_places
 from transfuse.data.text.texts import MAX_LENGTH, max_tokens
 from transfuse.errors import ConfigError
 
@@ -69,7 +70,7 @@ def in_blocks(
     length = min(MAX_LENGTH, *(int(limit) for limit in limits if limit is not None))
     if options.block_size is not None or options.stride is not None:
         require_offsets(tokenizer, "block_size and stride")
-    if length == MAX_LENGTH or not getattr(tokenizer, "is_fast", False):
+    if length == MAX_LENGTH or not knows_places(tokenizer):
         warn_of_cuts(samples, model, source, tokenizer, progress)
         return samples
     overlap = _overlap(tokenizer, length, options.stride)

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from transformers import BatchEncoding, PreTrainedConfig
 
+from transfuse.data.text.text_bytes import knows_places
 from transfuse.data.text.texts import check_ids, require_padding, tokenized
 from transfuse.errors import ConfigError
 
@@ -34,5 +35,5 @@ def require_offsets(tokenizer: Any, what: str) -> None:
     Args:
         what: what needs to know it, for the message.
     """
-    if not getattr(tokenizer, "is_fast", False):
+    if not knows_places(tokenizer):
         raise ConfigError(f"{what} need a tokenizer that knows the places of its tokens; save a fast tokenizer")

@@ -22,6 +22,7 @@ from transfuse.data.processors import model_processor
 from transfuse.data.sample_budget import SampleBudget
 from transfuse.data.samples import Samples
 from transfuse.data.tasks import CAUSAL_LM, check_causal, task
+from transfuse.data.text.text_bytes import knows_places
 from transfuse.data.text.texts import max_tokens
 from transfuse.errors import ConfigError, DataError
 
@@ -135,7 +136,7 @@ def _cut(texts: list[str], tokenizer: Any, length: int) -> list[str]:
     Args:
         length: the number of tokens that the models take, with those that the tokenizer adds.
     """
-    if not getattr(tokenizer, "is_fast", False):  # others do not tell where a token stands in a text
+    if not knows_places(tokenizer):
         return texts
     room = length - tokenizer.num_special_tokens_to_add()
     places = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
