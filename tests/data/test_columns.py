@@ -1,17 +1,22 @@
 """Which column holds the images, the texts or the labels, and whose classes the labels are."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, Features, Image
+from datasets import ClassLabel, Dataset, Features, Image, concatenate_datasets
 from pictures import NAMES, encoded, one_line, picture, pictures, values, write_image
 
 from transfuse.base.batch import IGNORED_LABEL
+from transfuse.data.image.image_texts import with_pairs
 from transfuse.data.labels.align_classes import align_classes
 from transfuse.data.load import load_samples
+from transfuse.data.text.questions import with_answers
+from transfuse.data.text.tagged_words import with_tags
 from transfuse.errors import DataError, NoLabelsError
 
 
@@ -175,6 +180,17 @@ def test_no_image_text_or_label() -> None:
         align_classes(numbers, {0: "a"})
     with pytest.raises(DataError, match="no image and no text"):
         next(numbers.batches(lambda inputs: {}, 1))
+
+
+def test_a_message_lists_the_first_columns_of_a_wide_table() -> None:
+    numbers = Dataset.from_dict({f"x{number}": [0.5, 1.5] for number in range(30)})
+    wide = load_samples(numbers)
+    images = load_samples(concatenate_datasets([pictures(2), numbers], axis=1))
+    refused: list[Callable[[], object]] = [wide.require_texts, wide.require_images, wide.require_labels]
+    refused += [partial(with_answers, wide), partial(with_tags, wide), partial(with_pairs, images)]
+    for refuse in refused:
+        with pytest.raises(DataError, match=r"'x5'.* and 2\d more"):
+            refuse()
 
 
 def test_labels_with_an_empty_or_a_fractional_cell(tmp_path: Path) -> None:

@@ -135,8 +135,7 @@ def why_no_text(dataset: Dataset, text: str | None) -> str:
     """
     empty = [name for name in dataset.column_names if dataset.features[name] == Value("null")]
     if empty:
-        names = ", ".join(map(repr, empty))
-        return f"all values of {names} are empty, and no other column holds texts; choose other data"
+        return f"all values of {listed_names(empty)} are empty, and no other column holds texts; choose other data"
     usual = preferred(dataset.column_names, TEXT_NAMES)
     if usual is not None and not is_string(dataset.features[usual]):
         found = contents(dataset.features[usual])
@@ -150,7 +149,7 @@ def columns_of(dataset: Dataset, text: str | None) -> str:
     """Return the names of the columns for a message, without the column of texts if it is made of two others."""
     names = [name for name in dataset.column_names if name != text or "," not in name]
     mixed = {name: type(dataset.features[name]).__name__ == "Json" for name in names}
-    return ", ".join(repr(name) + " (values of several kinds)" * mixed[name] for name in names)
+    return _first([repr(name) + " (values of several kinds)" * mixed[name] for name in names])
 
 
 def _with_resolved_paths(dataset: Dataset, column: str, folder: Path, where: str) -> tuple[Dataset, str | None]:
@@ -200,5 +199,9 @@ def _only(columns: Sequence[str]) -> str | None:
 
 def listed_names(names: Sequence[str]) -> str:
     """Return the first names for a message, and how many more there are."""
-    shown = ", ".join(repr(name) for name in names[:MAX_LISTED]) or "none"
+    return _first(list(map(repr, names)))
+
+
+def _first(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:MAX_LISTED]) or "none"
     return shown + (f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else "")

@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig
 
 from transfuse.base.counted import counted, have
 from transfuse.data.column_kinds import is_string
-from transfuse.data.columns import raw_values, with_values
+from transfuse.data.columns import listed_names, raw_values, with_values
 from transfuse.data.image.images import image_preparer, load_processor
 from transfuse.data.parts import find_column, list_of, with_parts
 from transfuse.data.samples import Prepare, Samples
@@ -48,7 +48,7 @@ def with_pairs(samples: Samples) -> Samples:
     image = samples.require_images().image
     text = samples.text or find_column(samples, TEXT_NAMES, lambda kind: is_string(kind) or is_string(list_of(kind)))
     if text is None or image is None:
-        names = ", ".join(repr(name) for name in samples.dataset.column_names)
+        names = listed_names(samples.dataset.column_names)
         raise DataError(f"{samples.name}: no column of texts that describe the images among {names}; name it 'text'")
     if not is_string(samples.dataset.features[text]):
         samples = _with_first_texts(samples, text)

@@ -8,7 +8,7 @@ from transformers import PreTrainedConfig
 
 from transfuse.base.counted import are, counted
 from transfuse.data.column_kinds import is_string
-from transfuse.data.columns import raw_values
+from transfuse.data.columns import listed_names, raw_values
 from transfuse.data.parts import find_column, label_part, require_values, with_parts
 from transfuse.data.samples import Prepare, Samples
 from transfuse.data.text.encoding import require_offsets
@@ -40,7 +40,7 @@ def with_answers(samples: Samples) -> Samples:
     """
     parts = _pair(samples)
     if parts is None:
-        names = ", ".join(repr(name) for name in samples.dataset.column_names)
+        names = listed_names(samples.dataset.column_names)
         raise NoLabelsError(f"{samples.name}: no columns 'question' and 'context' among {names}; name them so")
     answers = label_part(samples, ANSWER_NAMES, lambda feature: True, "answers")
     require_values(samples, answers)

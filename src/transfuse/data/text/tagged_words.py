@@ -9,6 +9,7 @@ from transformers import PreTrainedConfig
 
 from transfuse.base.batch import IGNORED_LABEL
 from transfuse.base.counted import counted
+from transfuse.data.columns import listed_names
 from transfuse.data.parts import (
     class_ids,
     find_column,
@@ -42,7 +43,7 @@ def with_tags(samples: Samples, config: PreTrainedConfig | None = None) -> Sampl
     """
     words = find_column(samples, WORD_NAMES, holds_words)
     if words is None:
-        names = ", ".join(repr(name) for name in samples.dataset.column_names)
+        names = listed_names(samples.dataset.column_names)
         raise NoLabelsError(f"{samples.name}: no column of lists of words among {names}; name it 'tokens'")
     tags = label_part(samples, TAG_NAMES, holds_label_lists, "lists of tags")
     require_values(samples, tags)
