@@ -1,6 +1,6 @@
 """Solvers: from costs to plans, and from cross-moments to rotations."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import exp, log
 
@@ -29,6 +29,11 @@ class Match:
 
     map: Map
     cost: float
+
+
+def maps_of(matches: Mapping[str, Match]) -> dict[str, Map]:
+    """Return the map of each match, by the name of its space."""
+    return {name: match.map for name, match in matches.items()}
 
 
 Solver = Callable[[Float[Tensor, "source target"]], Match]

@@ -24,7 +24,7 @@ from transfuse.network.space import Space
 from transfuse.network.spec import Spec
 from transfuse.transport.cost import Moments
 from transfuse.transport.maps import Map
-from transfuse.transport.solve import Match
+from transfuse.transport.solve import Match, maps_of
 
 MAX_ROUNDS = 30
 TOLERANCE = 1e-3  # the descent stops after a round that lowers the cost by less than this share
@@ -69,7 +69,7 @@ def coordinate_descent(
     # How many are needed is unknown.
     turns = range(descent.turns, 0 if descent.converged else MAX_ROUNDS * len(groups))
     for turn in progress.track(iter(turns), lambda: _status(descent, len(groups))):
-        maps = {name: match.map for name, match in descent.matches.items()}
+        maps = maps_of(descent.matches)
         descent.matches |= _solve_group(groups[turn % len(groups)], evidence, maps)
         descent.turns += 1
         if descent.turns % len(groups) == 0:

@@ -1,6 +1,5 @@
 """Carry a relative of an aligned model along: the same maps put a fine-tune of the model where the model is."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from transfuse.alignment.exact.canonical_form import balance
@@ -8,7 +7,7 @@ from transfuse.alignment.interface import Alignment
 from transfuse.alignment.transform import transform_all
 from transfuse.network.model import Network
 from transfuse.network.symmetry import fold
-from transfuse.transport.maps import Map
+from transfuse.transport.solve import maps_of
 
 
 def follow(alignment: Alignment, source: Network, relative: Network) -> Alignment:
@@ -24,6 +23,6 @@ def follow(alignment: Alignment, source: Network, relative: Network) -> Alignmen
     """
     spec = alignment.spec
     balancing = balance(spec, fold(spec, source.tensors))
-    found: Mapping[str, Map] = {name: match.map for name, match in alignment.matches.items()}
+    found = maps_of(alignment.matches)
     canonical = transform_all(spec, fold(spec, relative.tensors), balancing)
     return replace(alignment, carried=relative.materialize(transform_all(spec, canonical, found)), candidates={})

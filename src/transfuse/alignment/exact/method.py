@@ -1,6 +1,5 @@
 """Alignment by the exact symmetries of the network: `align: exact`."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -20,8 +19,7 @@ from transfuse.alignment.transform import transform_all
 from transfuse.network.compatible import check_same_widths
 from transfuse.network.model import Network, sharing_tensors
 from transfuse.network.spec import Spec
-from transfuse.transport.maps import Map
-from transfuse.transport.solve import Match
+from transfuse.transport.solve import Match, maps_of
 
 # The weight of weight evidence relative to activation evidence where both are summed. Other weights did about as well
 # (docs/log.md).
@@ -69,7 +67,7 @@ def align_within(spec: Spec, anchor: Network, source: Network, context: AlignCon
         replace(context, store=store),
         ROUNDED if dtype == torch.float32 else 0.0,
     )
-    carried = {name: transform_all(spec, source_tensors, _maps(matches)) for name, matches in candidates.items()}
+    carried = {name: transform_all(spec, source_tensors, maps_of(matches)) for name, matches in candidates.items()}
     scores: dict[str, float] = {}
     if len(candidates) > 1:
         scores = disagreement(anchor.model, source.model, anchor_tensors, carried, context.batches)
@@ -110,7 +108,3 @@ def _descend(
         descend("activations, then both", both, "activations")
         descend("weights, then both", both, "weights")
     return optima
-
-
-def _maps(matches: Mapping[str, Match]) -> dict[str, Map]:
-    return {name: match.map for name, match in matches.items()}

@@ -30,6 +30,7 @@ from transfuse.network.operations import Axes
 from transfuse.network.space import Group, Space
 from transfuse.network.symmetry import fold
 from transfuse.transport.maps import Map, Matrix, Permutation, SignedPermutation
+from transfuse.transport.solve import maps_of
 
 KIND = "transfuse maps"
 FORMAT = f"{KIND} 1"
@@ -174,7 +175,7 @@ def model_maps(alignment: Alignment, anchor: Network, source: Network, facts: Ma
     """
     spec = alignment.spec
     to_canonical, from_canonical = (balance(spec, fold(spec, model.tensors)) for model in (source, anchor))
-    found = {name: match.map for name, match in alignment.matches.items()}
+    found = maps_of(alignment.matches)
     spaces = {name: space for name, space in spec.spaces().items() if name in found}
     maps = {
         name: _composed(space, to_canonical.get(name), found, from_canonical.get(name))

@@ -16,7 +16,7 @@ from transfuse.alignment.interface import Alignment, aligned_weights
 from transfuse.alignment.transform import transform_all
 from transfuse.base.lazy import Materialize, Tensors, in_memory
 from transfuse.merging.mean import mean
-from transfuse.transport.solve import Match
+from transfuse.transport.solve import Match, maps_of
 
 MAX_ROUNDS = 10
 TOLERANCE = 1e-3  # it stops after a round that lowers the dispersion by less than this share
@@ -67,4 +67,4 @@ def _realigned(alignment: Alignment, target: Tensors) -> Tensors:
     spec = alignment.spec
     start = {name: Match(identity(space), 1.0) for name, space in spec.spaces().items()}
     matches = coordinate_descent(spec, from_weights(spec, alignment.carried, target), start)
-    return transform_all(spec, alignment.carried, {name: match.map for name, match in matches.items()})
+    return transform_all(spec, alignment.carried, maps_of(matches))
