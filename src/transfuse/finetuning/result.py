@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from transfuse.base.counted import counted
 from transfuse.base.folders import given_path
 from transfuse.checkpoint.cards.card import finetuned_card
+from transfuse.checkpoint.writing.companions import CARD
 from transfuse.checkpoint.writing.output import Overwrite
 from transfuse.checkpoint.writing.save import model_writer, save_checkpoint
 
@@ -58,7 +59,7 @@ class Finetuned:
                 is full.
         """
         target = given_path(path)
-        card = {"README.md": finetuned_card(target.name, self.record)}
+        card = {CARD: finetuned_card(target.name, self.record)}
         paths = [entry["path"] for entry in (self.record["finetuned"], *self.record["teachers"])]
         write = model_writer(self.model, paths[0])
         return save_checkpoint(target, overwrite, write, paths, self.processor, self.record, card, self.loaded)

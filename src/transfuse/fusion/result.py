@@ -15,6 +15,7 @@ from transfuse.checkpoint.cards.carried import carried_card
 from transfuse.checkpoint.reading.lazy_tensors import stored_tensors
 from transfuse.checkpoint.record.origin import Origin
 from transfuse.checkpoint.record.outcome import learning_line, reference
+from transfuse.checkpoint.writing.companions import CARD
 from transfuse.checkpoint.writing.copied_files import carried_files
 from transfuse.checkpoint.writing.output import Overwrite, atomic_directory
 from transfuse.checkpoint.writing.owned import ADAPTER
@@ -177,7 +178,7 @@ class Fusion:
         document = self.record | {"output": output} | ({"metrics": metrics} if metrics else {})
         is_carried = "carried" in document
         write_card = carried_card if is_carried else model_card
-        card = {"README.md": write_card(Path(output).name, document)}
+        card = {CARD: write_card(Path(output).name, document)}
         paths = [origin.path for origin in self.origins]
         folders = [origin.folder for origin in self.origins if origin.folder]
         folders += [self._base_path] if self._base_path else []

@@ -6,7 +6,7 @@ has predictions whose mean over several models is a target, and a loss against s
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.batch import Batch
 from transfuse.base.draw import draw_classes
-from transfuse.network.outputs import AnswerStates, answer_states, embedding_states, has_logits
+from transfuse.network.outputs import AnswerStates, answer_states, embedding_states, has_logits, unchanged_values
 
 Outputs = Float[Tensor, "answer entry"]
 Reduction = Literal["none", "sum", "mean"]
@@ -133,13 +133,9 @@ def _reduced(losses: Float[Tensor, " answer"], reduction: Reduction) -> Tensor:
     return losses.sum() if reduction == "sum" else losses.mean()
 
 
-def _unchanged(outputs: Any) -> Any:
-    return outputs
-
-
 SOFTMAX = OutputLoss(_softmax, cross_entropy, _softmax_gradients, _softmax_drawn, _softmax_entropies)
 SIGMOID = OutputLoss(torch.sigmoid, _sigmoid_losses, _sigmoid_gradients, _sigmoid_drawn, _sigmoid_entropies)
-SQUARED = OutputLoss(_unchanged, _squared_losses, _squared_gradients, _squared_drawn, is_relative=True)
+SQUARED = OutputLoss(unchanged_values, _squared_losses, _squared_gradients, _squared_drawn, is_relative=True)
 EMBEDDINGS = replace(SQUARED, answers=embedding_states)
 
 BY_PROBLEM: dict[Problem, OutputLoss] = {

@@ -131,7 +131,7 @@ class AnswerStates:
 
 def given_logits(values: Float[Tensor, "answer cls"]) -> AnswerStates:
     """Return logits that were computed all at once."""
-    return AnswerStates(values, values.shape[1], _unchanged)
+    return AnswerStates(values, values.shape[1], unchanged_values)
 
 
 def answer_states(model: PreTrainedModel, batch: Batch) -> AnswerStates:
@@ -172,7 +172,8 @@ def predict_in_slices(model: PreTrainedModel, batch: Batch, entries: int) -> Ite
     yield from answer_states(model, batch).in_slices(entries)
 
 
-def _unchanged(values: Tensor) -> Tensor:
+def unchanged_values(values: Tensor) -> Tensor:
+    """Return what was given."""
     return values
 
 

@@ -10,6 +10,7 @@ from transfuse.base.folders import given_path
 from transfuse.checkpoint.cards.shrunk import shrunk_card
 from transfuse.checkpoint.record.origin import Origin
 from transfuse.checkpoint.record.outcome import smaller_sizes
+from transfuse.checkpoint.writing.companions import CARD
 from transfuse.checkpoint.writing.output import Overwrite
 from transfuse.checkpoint.writing.save import model_writer, save_checkpoint
 from transfuse.shrinking.streamed import streamed_writer
@@ -65,7 +66,7 @@ class Shrunk:
                 is full.
         """
         target = given_path(path)
-        card = {"README.md": shrunk_card(target.name, self.record)}
+        card = {CARD: shrunk_card(target.name, self.record)}
         if self.record.get("streamed") and self.origin.path is not None:
             write = streamed_writer(self.model, self.origin.path)
         else:

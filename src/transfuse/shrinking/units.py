@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from transfuse.activations.hook_points import HookPoint
-from transfuse.base.budget import cache_bytes
+from transfuse.base.budget import FLOAT64_BYTES, cache_bytes
 from transfuse.base.grouping import groups_within
 from transfuse.base.progress import Progress
 from transfuse.errors import SpecError
@@ -27,8 +27,6 @@ from transfuse.shrinking.maps import Selection, nested_selection
 from transfuse.shrinking.observe import Observation
 from transfuse.shrinking.projection import Projection
 from transfuse.transport.maps import Map
-
-DOUBLE_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ def choose_units(
 
 
 def _moment_bytes(choice: UnitChoice) -> int:
-    return DOUBLE_BYTES * choice.axis.size**2
+    return FLOAT64_BYTES * choice.axis.size**2
 
 
 @torch.no_grad()

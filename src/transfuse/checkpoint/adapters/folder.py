@@ -12,7 +12,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from safetensors import safe_open
 
 from transfuse.base.libraries import quiet
 from transfuse.checkpoint.adapters.adapted_model import load_base
@@ -24,6 +23,7 @@ from transfuse.checkpoint.reading.files import (
     hash_files,
     record_hashes,
     stored_dtypes,
+    stored_shapes,
     weight_files,
 )
 from transfuse.checkpoint.writing.companions import (
@@ -117,8 +117,7 @@ def _merge(folder: Path, base: Path, stamps: tuple[int, ...], shown: str, shown_
     """
     settings = _settings(folder)
     stored_dtypes(folder / ADAPTER_WEIGHTS)  # checks that the file is whole
-    with safe_open(folder / ADAPTER_WEIGHTS, framework="numpy") as opened:
-        shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+    shapes = stored_shapes(folder / ADAPTER_WEIGHTS)
     with torch.random.fork_rng(devices=[]):  # new layers get random values before those of the adapter
         model = load_base(base, settings, shapes, f"{shown}: its base model {shown_base}")
         merged = merge(model, folder, settings, set(shapes), shown)

@@ -10,7 +10,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig
 from transfuse.base.libraries import quiet
 from transfuse.checkpoint.reading.files import checked_json
 from transfuse.checkpoint.reading.other_kinds import check_holds_model, check_not_quantized, check_transformers_config
-from transfuse.checkpoint.writing.companions import SAFETENSORS_NAMES
+from transfuse.checkpoint.writing.companions import CONFIG, SAFETENSORS_NAMES
 from transfuse.errors import CheckpointError, first_line
 from transfuse.network.registry import USER_CLASSES
 
@@ -28,7 +28,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
     Raises:
         CheckpointError: the file is missing or damaged, or transformers does not know the model.
     """
-    file = folder / "config.json"
+    file = folder / CONFIG
     if not file.is_file():
         check_holds_model(folder)
         raise CheckpointError(f"{folder}: no config.json; give a directory written by save_pretrained")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
-from safetensors import safe_open
+from transfuse.checkpoint.reading.files import stored_shapes
 
 Shape = tuple[int, ...]
 
@@ -22,7 +22,8 @@ def expert_problems(files: Sequence[Path]) -> dict[str, list[str]]:
 
     What most experts have decides. Files of other formats than safetensors have no known problems.
     """
-    return problems_of(_shapes([file for file in files if file.suffix == ".safetensors"]))
+    readable = (file for file in files if file.suffix == ".safetensors")
+    return problems_of({name: shape for file in readable for name, shape in stored_shapes(file).items()})
 
 
 def problems_of(shapes: Mapping[str, Shape]) -> dict[str, list[str]]:
@@ -48,11 +49,3 @@ def problems_of(shapes: Mapping[str, Shape]) -> dict[str, list[str]]:
 
 def _most_common(shapes: Iterable[Shape]) -> Shape:
     return Counter(shapes).most_common(1)[0][0]
-
-
-def _shapes(files: Sequence[Path]) -> dict[str, Shape]:
-    shapes: dict[str, Shape] = {}
-    for file in files:
-        with safe_open(file, framework="numpy") as opened:
-            shapes |= {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
-    return shapes

@@ -13,7 +13,14 @@ from safetensors import safe_open
 from transfuse.base.unique_json import parse_json, read_json
 from transfuse.checkpoint.reading.other_kinds import check_holds_model
 from transfuse.checkpoint.record.hub_names import CACHED
-from transfuse.checkpoint.writing.companions import PICKLE_NAMES, SAFETENSORS_NAMES, companion_files
+from transfuse.checkpoint.writing.companions import (
+    ADAPTER_CONFIG,
+    CONFIG,
+    PICKLE_NAMES,
+    PICKLE_SUFFIXES,
+    SAFETENSORS_NAMES,
+    companion_files,
+)
 from transfuse.errors import CheckpointError, first_line
 
 PicklePolicy = Literal["refuse", "allow"]
@@ -41,9 +48,9 @@ def weight_files(folder: Path, pickle: PicklePolicy = "refuse") -> list[Path]:
         CheckpointError: there are no weights, only pickles that are refused, or the index is wrong.
     """
     single, index = SAFETENSORS_NAMES
-    if (folder / "adapter_config.json").exists():
+    if (folder / ADAPTER_CONFIG).exists():
         raise CheckpointError(
-            f"{folder}: holds a model and an adapter (adapter_config.json), so that it is unclear which is meant; merge"
+            f"{folder}: holds a model and an adapter ({ADAPTER_CONFIG}), so that it is unclear which is meant; merge"
             " it into the model first, or remove one"
         )
     if any(re.match(r"shard-\d{5}-model-", file.name) for file in folder.iterdir()):
@@ -55,7 +62,7 @@ def weight_files(folder: Path, pickle: PicklePolicy = "refuse") -> list[Path]:
     for name in SAFETENSORS_NAMES + (PICKLE_NAMES if pickle == "allow" else ()):
         if (folder / name).is_file():
             return _shards(folder / name) if name.endswith(".index.json") else [folder / name]
-    pickles = sorted(file.name for file in folder.iterdir() if file.suffix in (".bin", ".pt", ".pth"))
+    pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLE_SUFFIXES)
     if pickles:
         raise CheckpointError(
             f"{folder}: only pickle weights ({', '.join(pickles[:3])}), and a pickle can run code; convert them to "
@@ -108,6 +115,12 @@ def stored_dtypes(file: Path) -> dict[str, torch.dtype | None]:
         raise CheckpointError(f"{file}: {state} ({first_line(error)}); restore it") from error
 
 
+def stored_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor in a safetensors file, by name."""
+    with safe_open(file, framework="numpy") as opened:
+        return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+
+
 def _check_header(file: Path) -> None:
     """Raise ValueError if a key appears twice in the header of a safetensors file; the library takes the last one."""
     with file.open("rb") as stream:
@@ -120,7 +133,7 @@ def file_hashes(folder: Path) -> dict[str, str]:
     For a folder with a merged adapter, these are the hashes of what it was made from.
     """
     recorded = _HASHES_OF_SOURCES.get(folder)
-    return recorded or hash_files([folder / "config.json", *weight_files(folder, "allow")])
+    return recorded or hash_files([folder / CONFIG, *weight_files(folder, "allow")])
 
 
 def hash_files(files: Sequence[Path]) -> dict[str, str]:

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from transfuse.checkpoint.writing.companions import ADAPTER_CONFIG, CONFIG
 from transfuse.errors import CheckpointError, QuantizedError
 
 CHECKPOINT_FOLDER = re.compile(r"checkpoint-(\d+)")  # what Trainer names them
-MODEL_CONFIGS = ("config.json", "adapter_config.json")
+MODEL_CONFIGS = (CONFIG, ADAPTER_CONFIG)
 GGUF_ADVICE = "give the folder of the transformers model that it was made from"
 WEIGHT_NAMES = {  # by the ending of a file: the name that from_pretrained looks for
     ".safetensors": "model.safetensors",
@@ -31,7 +32,7 @@ def check_holds_model(folder: Path) -> None:
         raise CheckpointError(
             f"{folder}: holds no model, only checkpoints of a training run; give the newest one, {newest}"
         )
-    if adapters := sorted(file.parent.name for file in folder.glob(f"*/{MODEL_CONFIGS[1]}")):
+    if adapters := sorted(file.parent.name for file in folder.glob(f"*/{ADAPTER_CONFIG}")):
         raise CheckpointError(
             f"{folder}: holds no model, but adapters in subfolders ({', '.join(adapters[:3])}); give one of them, such"
             f" as {folder / adapters[0]}"

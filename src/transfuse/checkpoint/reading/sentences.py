@@ -16,6 +16,7 @@ from transfuse.checkpoint.writing.companions import (
     MODULES,
     RECORD,
     SENTENCE_PATTERNS,
+    WEIGHT_SUFFIXES,
     matches_any,
 )
 from transfuse.checkpoint.writing.owned import REPORT_JSON, REPORT_PAGE
@@ -120,8 +121,7 @@ def _settings(checkpoint: Path, kind: str, path: str) -> dict[str, Any]:
             return {}
     if not _is_inside(folder, checkpoint) or not _is_inside(file, checkpoint):
         raise CheckpointError(f"{folder}: is a link out of {checkpoint}; copy the folder there")
-    suffixes = (".safetensors", ".bin", ".pt", ".pth")
-    weights = [entry.name for entry in sorted(folder.iterdir()) if entry.suffix in suffixes]
+    weights = [entry.name for entry in sorted(folder.iterdir()) if entry.suffix in WEIGHT_SUFFIXES]
     if weights:
         raise CheckpointError(
             f"{folder}: its module {kind} has weights of its own ({weights[0]}), which cannot be fused;"

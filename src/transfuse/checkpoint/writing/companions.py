@@ -49,7 +49,9 @@ LICENSE_PATTERNS = ("LICENSE*", "NOTICE*")
 EXTRA_PATTERNS = (*EXTRA_TOKENIZER_PATTERNS, *LICENSE_PATTERNS)  # copied, but not by save_pretrained
 MODULES = "modules.json"  # of sentence-transformers
 SENTENCE_PATTERNS = (MODULES, "config_sentence_transformers.json", "sentence_*_config.json")
-CODE_OR_WEIGHTS = (".py", ".safetensors", ".bin", ".pt", ".pth")  # suffixes that are never copied
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth")
+WEIGHT_SUFFIXES = (".safetensors", *PICKLE_SUFFIXES)
+CODE_OR_WEIGHTS = (".py", *WEIGHT_SUFFIXES)  # suffixes that are never copied
 HUB_PATTERNS = (*COMPANION_PATTERNS, *EXTRA_PATTERNS, *SENTENCE_PATTERNS, f"*/{CONFIG}", CARD)
 """What is fetched from the Hub, besides weights and config.json."""
 

@@ -12,6 +12,7 @@ from transformers import CONFIG_MAPPING
 
 from transfuse.base.unique_json import read_json
 from transfuse.checkpoint.reading.files import stored_dtypes, weight_files
+from transfuse.checkpoint.writing.companions import CONFIG
 from transfuse.checkpoint.writing.output import write_json
 
 Json = dict[str, Any]
@@ -29,7 +30,7 @@ def add_legacy_keys(folder: Path) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    file = folder / "config.json"
+    file = folder / CONFIG
     config = read_json(file)
     added = with_legacy_keys(config)
     if config.get("model_type") == "t5" and config.get("scale_decoder_outputs") is False and _has_head(folder):
