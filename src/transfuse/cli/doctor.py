@@ -11,6 +11,7 @@ from transfuse.cli.help_texts import DOCTOR
 from transfuse.cli.output import OutputMode
 from transfuse.config.job import Job
 from transfuse.config.literals import method_traits
+from transfuse.config.validation import check_data
 from transfuse.errors import ConfigError
 
 OPTIONS = ("data", "match_on", "merge", "samples", *READING, "batch_size", "seed", "device", "allow_pickle", "spec")
@@ -37,7 +38,7 @@ def doctor(
         raise ConfigError(
             f"merge: {doctor_options.merge} takes a base model, which doctor does not; choose another method"
         )
-    doctor_options.check_data(data is not None)
+    check_data(doctor_options, data is not None)
     with quiet_libraries():
         from transfuse.cli.jobs.doctor import doctor_job
 

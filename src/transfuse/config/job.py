@@ -9,6 +9,7 @@ from transfuse.config.fields import Place, Switch, option
 from transfuse.config.labels import Labels, refused
 from transfuse.config.options import Options
 from transfuse.config.settings import MemoryLimits
+from transfuse.config.validation import check_base, check_data
 
 
 class Job(Options, MemoryLimits):
@@ -62,8 +63,8 @@ class Job(Options, MemoryLimits):
         super().check(labels)
         if self.private and self.push_to_hub is None:
             raise refused(labels, "private", "only push_to_hub takes it; name a repository")
-        self.check_base(self.base is not None, self.data is not None, labels)
-        self.check_data(self.data is not None, labels)
+        check_base(self, self.base is not None, self.data is not None, labels)
+        check_data(self, self.data is not None, labels)
 
     def all_models(self) -> tuple[str, ...]:
         """Return the models, and the base, if there is one."""

@@ -35,7 +35,7 @@ from transfuse.config.literals import (
     Vocabulary,
 )
 from transfuse.config.training_length import TRAINING, TrainingLength
-from transfuse.config.validation import check_base, check_data, check_together
+from transfuse.config.validation import check_together
 
 Growth = Annotated[Finite, Field(gt=1, le=2)]
 AUTO_MERGE = "learned"  # with samples
@@ -213,14 +213,6 @@ class Options(TrainingLength):
     def layers(self) -> LayerOptions:
         """Return the numbers that may change over the depth."""
         return LayerOptions(self.weights, self.density, self.task_scale, self.task_weights)
-
-    def check_base(self, base: bool, data: bool, labels: Labels = BY_NAME) -> None:
-        """Raise `ConfigError` for options that need a base where there is none, or that have no use for it."""
-        check_base(self, base, data, labels)
-
-    def check_data(self, data: bool, labels: Labels = BY_NAME) -> None:
-        """Raise `ConfigError` for options that need samples where there are none, or have no effect on them."""
-        check_data(self, data, labels)
 
     def sample_count(self) -> int:
         """Return the number of calibration samples: as given, else the paper's 200 for flow, 2,000 otherwise.

@@ -9,6 +9,7 @@ from torch import Tensor
 from transfuse.alignment.interface import Alignment
 from transfuse.alignment.similarity import cosine_similarities
 from transfuse.base.counted import counted
+from transfuse.config.data_options import is_generated
 from transfuse.data.files.splits import with_split
 from transfuse.evaluation.evaluate import LossPath
 from transfuse.evaluation.measures import MEASURES, headline, phrase, unit
@@ -20,8 +21,12 @@ from transfuse.network.block_numbers import block_number, kind_name
 from transfuse.network.spec import Spec
 from transfuse.transport.solve import Match
 
-GENERATED_TEXTS = "generated texts"  # the source of samples that the models wrote themselves
 Role = Literal["parent", "control", "fusion", "ensemble"]
+
+
+def source_words(source: str) -> str:
+    """Return where samples come from, in words if the models wrote them themselves."""
+    return "generated texts" if is_generated(source) else source
 
 
 @dataclass(frozen=True)

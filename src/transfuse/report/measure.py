@@ -13,7 +13,6 @@ from transfuse.alignment.interface import AlignContext, aligned_weights
 from transfuse.alignment.methods import ALIGNMENT_METHODS
 from transfuse.base.batch import Batch
 from transfuse.base.progress import Progress, silent
-from transfuse.config.data_options import is_generated
 from transfuse.config.flow_options import FlowOptions
 from transfuse.data.load import is_same_source
 from transfuse.errors import TransfuseError
@@ -31,7 +30,7 @@ from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.merging.mean import mean
 from transfuse.network.model import Network, with_tensors
 from transfuse.network.token_ids import copy_padding_token
-from transfuse.report.facts import GENERATED_TEXTS, Measurement, Role, Row
+from transfuse.report.facts import Measurement, Role, Row, source_words
 from transfuse.report.names import IN_MEMORY, parent_name
 
 FUSION = "fusion"
@@ -87,7 +86,7 @@ def measure(
         against,
         lines,
         measures,
-        GENERATED_TEXTS if is_generated(rows_read.source) else rows_read.source,
+        source_words(rows_read.source),
         rows_read.split,
         calibrated,
         classes,

@@ -1,9 +1,8 @@
 """What a user is told about a model that was made smaller."""
 
-from transfuse.config.data_options import is_generated
 from transfuse.evaluation.comparison import Evaluation
 from transfuse.evaluation.measures import has_confidence
-from transfuse.report.facts import GENERATED_TEXTS, Measurement, Row
+from transfuse.report.facts import Measurement, Row, source_words
 
 SMALL = "small model"
 
@@ -26,7 +25,7 @@ def shrunk_measurement(found: Evaluation, fitted_split: str | None) -> Measureme
         {_large_name(path): difference for path, difference in found.against.items()},
         {},
         (*found.measures, *calibration),
-        GENERATED_TEXTS if is_generated(found.data) else found.data,
+        source_words(found.data),
         found.split,
         calibrated=found.split == fitted_split,
         classes=small.classes,

@@ -25,7 +25,6 @@ from transfuse.checkpoint.reading.mapped_model import mapped_network
 from transfuse.checkpoint.reading.spill import TensorSpill
 from transfuse.checkpoint.reading.ties import check_ties
 from transfuse.checkpoint.record.origin import Origin, origin, run_facts
-from transfuse.config.data_options import GENERATED, is_generated
 from transfuse.config.make import make
 from transfuse.config.settings import UNRELATED_OPTIONS, memory_bytes, torch_dtype
 from transfuse.config.shrink_options import ShrinkOptions
@@ -136,7 +135,7 @@ def _shrunk(
         "options": chosen.model_dump(mode="json"),
         **size_record(empty, sizes),
         **({"tried_sizes": tried} if tried else {}),
-        "data": GENERATED if is_generated(data) else data_name(data),
+        "data": data_name(data),
         "calibration_samples": sum(map(batch_size, batches)),
         **({"calibration_split": samples.split} if samples.split else {}),
         **facts,

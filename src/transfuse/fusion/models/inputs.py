@@ -18,7 +18,7 @@ from transfuse.checkpoint.reading.sentences import check_sentence_modules
 from transfuse.checkpoint.reading.spill import TensorSpill
 from transfuse.checkpoint.record.origin import Origin, origin
 from transfuse.config.options import Options
-from transfuse.config.validation import fewest_models, unknown_methods
+from transfuse.config.validation import check_base, check_data, fewest_models, unknown_methods
 from transfuse.errors import ConfigError
 from transfuse.fusion.models.compatible import (
     borrowed_by_sources,
@@ -123,8 +123,8 @@ def open_models(
     load_families(options.spec)
     for name, reason in unknown_methods(options).items():
         raise ConfigError(f"{name}: {reason}")
-    options.check_base(base is not None, has_data)
-    options.check_data(has_data)
+    check_base(options, base is not None, has_data)
+    check_data(options, has_data)
     names = model_names(models) if names is None else names
     if base is not None:
         models, names = [*models, base], [*names, model_name(base, "the base")]
