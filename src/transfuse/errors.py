@@ -30,7 +30,7 @@ class NoLabelsError(DataError):
 
 
 class ConfigError(TransfuseError):
-    """A configuration with an unknown key or a value of the wrong type."""
+    """Options or models that are unknown, missing or invalid, or that do not fit together."""
 
 
 class DivergedError(ConfigError):
@@ -42,7 +42,7 @@ class MemoryLimitError(ConfigError):
 
 
 class OutputError(TransfuseError):
-    """An output directory that cannot be written."""
+    """A file or folder of an output, a cache or unfinished work that cannot be written, or must not be replaced."""
 
 
 class InterruptedRunError(TransfuseError):

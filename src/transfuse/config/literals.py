@@ -77,14 +77,7 @@ class LayerOptions:
 
 @dataclass(frozen=True)
 class MethodTraits:
-    """What a merge method needs and takes.
-
-    Attributes:
-        needs_data: whether it is an error to choose the method without `--data`.
-        needs_base: whether it is an error to choose the method without `--base`.
-        sparse: whether the method keeps a share of the entries of task vectors, so that it takes `--density`.
-        summed: whether weights of task vectors count as given, and may be negative, unless the user chose otherwise.
-    """
+    """What a merge method needs and takes; `merging.methods.merge_method` explains each."""
 
     needs_data: bool = False
     needs_base: bool = False
