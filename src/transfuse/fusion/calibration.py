@@ -141,7 +141,7 @@ def resolve_match_on(options: Options, data: Any) -> MatchOn:
     """Return the value of `match_on`, with `auto` resolved.
 
     Without data, units are matched on weights. With data, flow matches on activations; the exact alignment matches on
-    both, or on weights if layers are fitted afterwards.
+    both, or on weights if layers are fitted afterward.
     """
     if options.match_on != "auto":
         return options.match_on

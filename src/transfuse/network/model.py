@@ -180,7 +180,7 @@ def as_allocated(tensors: Mapping[str, Tensor]) -> Lazy:
 
 
 def on_demand(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTrainedModel:
-    """Return a model whose modules compute their weights, given unfused, when they run, and drop them afterwards.
+    """Return a model whose modules compute their weights, given unfused, when they run, and drop them afterward.
 
     Only the weights of one module are in memory at a time, so that a model larger than memory can run a few batches.
     """

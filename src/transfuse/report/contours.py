@@ -1,4 +1,4 @@
-"""The picture of a landscape, by matplotlib."""
+"""Draw the picture of a landscape with matplotlib."""
 
 from pathlib import Path as File
 
@@ -19,7 +19,7 @@ LABELS = {"loss": "loss (nats)", "accuracy": "accuracy"}
 
 
 def landscape_figure(found: Landscape, measure: str = "loss") -> Figure:
-    """Contours of `loss` or `accuracy` on the plane, the three models marked; dark is good.
+    """Draw the contours of `loss` or `accuracy` on the plane, and mark the three models; dark is good.
 
     Levels lie closer together where models are good; of losses, those far over all three models are one. Contours are
     drawn through the points of the grid and the models themselves.
@@ -30,8 +30,8 @@ def landscape_figure(found: Landscape, measure: str = "loss") -> Figure:
     shrink = 5.0 / max(wide, high)
     figure, axes = pyplot.subplots(figsize=(wide * shrink + 1.6, high * shrink + 1.6), layout="constrained")
     norm = PowerNorm(1 / STEEP if measure == "loss" else STEEP, levels[0], levels[-1])
-    colours = "viridis" if measure == "loss" else "viridis_r"
-    areas = axes.tricontourf(across, up, values, levels, cmap=colours, norm=norm, extend="both")
+    color_map = "viridis" if measure == "loss" else "viridis_r"
+    areas = axes.tricontourf(across, up, values, levels, cmap=color_map, norm=norm, extend="both")
     axes.tricontour(across, up, values, levels, colors="white", linewidths=0.4, alpha=0.6)
     for model, value, marker, name in zip(found.models, values, "osD", "ABC", strict=False):
         shown = f"{value:.3f}" if measure == "loss" else f"{value:.1%}"
@@ -48,7 +48,7 @@ def landscape_figure(found: Landscape, measure: str = "loss") -> Figure:
 
 
 def _scattered(found: Landscape, measure: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Positions and values of the models, then of the grid."""
+    """Return the positions and the values of the models, then of the grid."""
     models = [(*model.position, getattr(model.metrics, measure)) for model in found.models]
     grid = [
         (x, y, value)
@@ -60,7 +60,7 @@ def _scattered(found: Landscape, measure: str) -> tuple[np.ndarray, np.ndarray, 
 
 
 def _levels(values: np.ndarray, models: np.ndarray, measure: str) -> np.ndarray:
-    """From the best point to the worst that is told apart."""
+    """Return the levels, from the best point to the worst that is told apart."""
     low, high = float(values.min()), float(values.max())
     if measure == "loss":
         high = min(high, low + 2 * (float(models.max()) - low) + 1.0)

@@ -25,7 +25,7 @@ def split_to_fit(batches: Sequence[Batch], trains: bool) -> BatchSplit:
     """Return the samples that layers are fitted to, as samples to choose units and blocks by, and others.
 
     Args:
-        trains: whether weights are trained afterwards. The samples that `split` holds out then tell when the training
+        trains: whether weights are trained afterward. The samples that `split` holds out then tell when the training
             should stop, so layers are not fitted to them, unless there are only two samples.
 
     Raises:

@@ -126,7 +126,7 @@ def _has_units(loaded: PreTrainedModel) -> bool:
 
 
 def _check_pooling(model: str | Path) -> None:
-    """Raise `CheckpointError` if files of sentence-transformers hold the width, which would be wrong afterwards."""
+    """Raise `CheckpointError` if files of sentence-transformers hold the width, which would be wrong afterward."""
     if any(module.kind in POOLING for module in read_modules(unmerged_directory(model, "allow"))):
         raise CheckpointError(
             f"{model}: its files for sentence-transformers hold the hidden_size; leave hidden_size as it is, or remove"

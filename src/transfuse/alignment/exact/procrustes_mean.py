@@ -28,7 +28,7 @@ def generalized_procrustes(
     track: Callable[[Iterable[int]], Iterable[int]] = lambda rounds: rounds,
     hold: Materialize = in_memory,
 ) -> list[Alignment]:
-    """Move the models within their groups towards each other.
+    """Move the models within their groups toward each other.
 
     Args:
         alignments: exact alignments of all models after the anchor.

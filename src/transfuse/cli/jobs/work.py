@@ -31,7 +31,7 @@ def _locked(work: WorkDir, output: Path) -> Iterator[None]:
 
 @contextmanager
 def working_in(work: WorkDir, output: Path) -> Iterator[Callable[[], None]]:
-    """Make and lock the work folder, and remove it afterwards unless it is persistent.
+    """Make and lock the work folder, and remove it afterward unless it is persistent.
 
     An interrupted run leaves the folder only if it has intermediate results and the output is not written yet. A run
     whose models, samples or options turn out not to fit together removes its own results, because no other run

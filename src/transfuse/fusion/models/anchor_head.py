@@ -1,7 +1,7 @@
 """Sources with another head, or without one: give them the anchor's class, and keep the head of the anchor.
 
 The trunk is what `base_model` names. Other tensors of the source's new class have no counterpart in the source. They
-are small random numbers while units are matched, so that they say nothing about the units. Afterwards they are the
+are small random numbers while units are matched, so that they say nothing about the units. Afterward, they are the
 anchor's.
 """
 

@@ -3,7 +3,7 @@
 In one basis, the hidden units and the heads of all parents can stand side by side in one wider model. What a branch
 writes is then the weighted sum of what the parents' branches write. Layers are fitted in this wider model. Where the
 result has less room, the units that are worth least to the layer that reads them become zero (`LayerwiseFit`), and are
-cut off afterwards.
+cut off afterward.
 """
 
 from collections.abc import Iterator, Sequence

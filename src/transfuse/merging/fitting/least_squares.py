@@ -10,7 +10,7 @@ own inputs, for models with a shared initialization.)
 
 Hidden units and heads need not be means, because the mean of two moderately similar units can be similar to neither.
 From the units of all parents, and for heads also the means, those are selected that together explain the output of the
-branch best (`unit_selection`), if they do so better than the means. The layer that reads them is fitted afterwards. The
+branch best (`unit_selection`), if they do so better than the means. The layer that reads them is fitted afterward. The
 last layer is fitted to the parents' predictions (`output_head`).
 """
 
