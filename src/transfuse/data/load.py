@@ -26,7 +26,7 @@ from transfuse.data.text.conversations import (
     with_system_messages,
 )
 from transfuse.data.text.messages import holds_messages, with_decoded_messages
-from transfuse.data.text.text_pairs import pair_columns, with_pairs
+from transfuse.data.text.text_pairs import pair_columns, with_pair_column
 from transfuse.errors import ConfigError, DataError
 
 
@@ -162,7 +162,7 @@ def _with_texts(dataset: Dataset, named: str | None, label: str | None, source: 
         chosen = [name.strip() for name in named.split(",")]
         for name in chosen:
             check_column(dataset, name, "text", is_string, source)
-        return with_pairs(dataset, chosen)
+        return with_pair_column(dataset, chosen)
     check_column(dataset, named, "text", lambda feature: is_string(feature) or holds_messages(feature), source)
     if named is not None:
         talks = holds_messages(dataset.features[named])
@@ -171,7 +171,7 @@ def _with_texts(dataset: Dataset, named: str | None, label: str | None, source: 
     if found := conversation_column(dataset):
         return with_system_messages(dataset, found), found
     if pair := pair_columns(dataset):
-        return with_pairs(dataset, pair)
+        return with_pair_column(dataset, pair)
     if found := text_column(dataset, label):
         return dataset, found
     dataset = with_conversations(dataset)

@@ -147,15 +147,15 @@ REVIEWED = (  # model types whose code was read to fill the tables of this file
 # Fields of `BOOKKEEPING` that change what these model types compute: if Falcon returns its attention weights, it adds a
 # mask of booleans to the scores (transformers 5.24).
 CHANGING = {"falcon": ("output_attentions",)}
-HEADS = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")  # of ModernBERT
+MODERNBERT_HEADS = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 LANGUAGE_HEADS = ("ForCausalLM", "LMHeadModel", "ForMaskedLM", "ForConditionalGeneration", "MarianMTModel")
 SEVERAL_EMBEDDINGS = ("BartModel", "BartForSequenceClassification", "BartForQuestionAnswering")  # which may be tied
 HEAD_FIELDS = {  # fields that one head reads, with the endings of the names of the classes that have it
     "pooler_act": ("ViTModel", "DeiTModel"),
     "pooler_hidden_act": ("ForSequenceClassification",),
     "classifier_pooling": ("ForSequenceClassification",),
-    "classifier_activation": HEADS,
-    "classifier_bias": HEADS,
+    "classifier_activation": MODERNBERT_HEADS,
+    "classifier_bias": MODERNBERT_HEADS,
     "decoder_bias": ("ForMaskedLM",),
     "final_logit_softcapping": ("ForCausalLM",),
     "logits_scaling": ("ForCausalLM",),

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from transfuse.transport.sinkhorn import check_finite, magnitude, sinkhorn
+from transfuse.transport.sinkhorn import check_scores, magnitude, sinkhorn
 
 try:
     import lap
@@ -40,7 +40,7 @@ def assignments(scores: Float[Tensor, "batch source target"]) -> Int[Tensor, "ba
     Raises:
         TransfuseError: a score is not finite.
     """
-    check_finite(scores)
+    check_scores(scores)
     solve = _solve_with_potentials if scores.shape[-1] >= POTENTIALS_FROM else _solve
     costs = [-score.detach() / magnitude(score) for score in scores]  # solvers use absolute tolerances
     indices = [prefer_identity(solve(cost), cost) for cost in costs]

@@ -68,7 +68,7 @@ def sinkhorn(
     Raises:
         TransfuseError: a cost is not finite.
     """
-    check_finite(cost)
+    check_scores(cost)
     unit = magnitude(cost)  # costs of 1e-30 or 1e30 would leave the range of float32
     if start is not None:
         start = replace(start, source=start.source / unit, target=start.target / unit)
@@ -76,7 +76,7 @@ def sinkhorn(
     return replace(coupling, source=coupling.source * unit, target=coupling.target * unit)
 
 
-def check_finite(values: Tensor) -> None:
+def check_scores(values: Tensor) -> None:
     """Raise `TransfuseError` unless all costs or scores are finite."""
     if not values.isfinite().all():
         raise TransfuseError("units cannot be matched: their scores are not finite; look for weights that overflowed")

@@ -13,7 +13,7 @@ from torch import Tensor
 from transfuse.errors import TransfuseError
 from transfuse.transport.assignment import TIE_TOLERANCE, assignment
 from transfuse.transport.maps import Map, Matrix, Permutation, from_plan, rotation
-from transfuse.transport.sinkhorn import Coupling, check_finite, magnitude, sinkhorn
+from transfuse.transport.sinkhorn import Coupling, check_scores, magnitude, sinkhorn
 
 REGULARIZATION_RANGE = (1e-3, 10.0)  # relative to the mean cost above the minimum, where a support is searched for
 MAX_BISECTIONS = 20
@@ -54,7 +54,7 @@ def emd(cost: Float[Tensor, "source target"]) -> Match:
     Raises:
         TransfuseError: a cost is not finite, or the network simplex does not finish.
     """
-    check_finite(cost)
+    check_scores(cost)
     source, target = cost.shape
     ground = (cost / magnitude(cost)).double().cpu().numpy()  # its tolerances are absolute
     plan, info = ot.emd(_uniform(source), _uniform(target), ground, numItermax=10_000_000, log=True)

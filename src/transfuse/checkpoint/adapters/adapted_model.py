@@ -28,7 +28,7 @@ TASKS = {  # by task_type: the class that has the mapping from a configuration t
     "SEQ_2_SEQ_LM": transformers.AutoModelForSeq2SeqLM,
 }
 WEIGHT = r"((base_layer|modules_to_save|original_module|token_adapter)\.)*weight"  # of a module, and what peft wraps in
-CLASSIFIERS = ("score", "classifier", "classifier.out_proj", "out_proj", "classification_head.out_proj")
+CLASSIFIER_MODULES = ("score", "classifier", "classifier.out_proj", "out_proj", "classification_head.out_proj")
 
 
 def load_base(
@@ -51,7 +51,7 @@ def load_base(
         raise CheckpointError(f"{name}: {error}; {advice}") from error
     own_class: Any = model_class(config, folder)
     architecture = adapted_class(config, own_class, settings)
-    classes = {shapes[key][0] for head in CLASSIFIERS if (key := f"{PREFIX}{head}.weight") in shapes}
+    classes = {shapes[key][0] for head in CLASSIFIER_MODULES if (key := f"{PREFIX}{head}.weight") in shapes}
     if len(classes) == 1 and classes != {config.num_labels}:
         config.num_labels = classes.pop()
     files = weight_files(folder)

@@ -15,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 from transfuse.checkpoint.adapters.adapted_model import TASKS
 from transfuse.errors import ConfigError
 
-HEADS = {"SEQ_CLS": ("classifier", "score"), "TOKEN_CLS": ("classifier", "score"), "QUESTION_ANS": ("qa_outputs",)}
+TASK_HEADS = {"SEQ_CLS": ("classifier", "score"), "TOKEN_CLS": ("classifier", "score"), "QUESTION_ANS": ("qa_outputs",)}
 """Names, by the task of an adapter, of the modules that PEFT replaces by copies in any case."""
 UNSUPPORTED = ("dinov3_vit",)  # model types whose tensors PEFT 0.21 renames when it loads an adapter
 TIED = "embed_tokens"  # the name of an input embedding whose copy PEFT can tie to that of the output embedding
@@ -72,7 +72,7 @@ def adapter_layout(model: PreTrainedModel, changed: Collection[str], absent: Col
             left_out.append(name)
         else:
             copied.add(unit)
-    copied |= set(matched(HEADS.get(task or "", ()), modules))
+    copied |= set(matched(TASK_HEADS.get(task or "", ()), modules))
     copied = set(matched(copied, modules))  # PEFT replaces all modules whose names end with one of these
     outer = [name for name in modules if name in copied and not any(name.startswith(f"{other}.") for other in copied)]
     layers = [name for name in adaptable if not any(f"{name}.".startswith(f"{other}.") for other in outer)]

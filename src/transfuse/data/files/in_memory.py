@@ -15,7 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from transfuse.base.counted import counted
 from transfuse.data.columns import IMAGE_SUFFIXES
-from transfuse.data.files.in_memory_columns import TABLES, from_columns, from_rows, is_missing, kind_of
+from transfuse.data.files.in_memory_columns import TABLES, from_columns, from_rows, is_missing, type_of
 from transfuse.data.files.splits import canonical_split
 from transfuse.data.image.pixels import image_advice, storable
 from transfuse.errors import DataError, first_line
@@ -68,7 +68,7 @@ def as_dataset(data: Any, where: str) -> tuple[Dataset, str]:
     elif isinstance(data, TorchDataset):
         dataset, part = _from_items(_torch_items(data, where), where), ""
     else:
-        raise DataError(f"data: {kind_of(data)} cannot be read; {image_advice(data) or ACCEPTED}")
+        raise DataError(f"data: {type_of(data)} cannot be read; {image_advice(data) or ACCEPTED}")
     _check_raw(dataset, where)
     return dataset, part
 
@@ -119,7 +119,7 @@ def _encoded(value: Any, where: str, column: str, row: int) -> dict[str, Any] | 
         return Image().encode_example(storable(value))
     if is_missing(value):
         return None
-    raise DataError(f"{where}: row {row} (from 0) of column {column!r} holds {kind_of(value)}, and others hold images")
+    raise DataError(f"{where}: row {row} (from 0) of column {column!r} holds {type_of(value)}, and others hold images")
 
 
 def _from_items(items: Sequence[Any], where: str) -> Dataset:
@@ -132,11 +132,11 @@ def _from_items(items: Sequence[Any], where: str) -> Dataset:
     kind = next((kind for kind in kinds if isinstance(first, kind)), None)
     if kind is None:
         instead = "give a list of texts, of PIL images, or of dicts such as {'text': ..., 'label': ...}"
-        raise DataError(f"{where}: item {start} is {kind_of(first)}; {image_advice(first) or instead}")
+        raise DataError(f"{where}: item {start} is {type_of(first)}; {image_advice(first) or instead}")
     for row, item in enumerate(items):
         if not isinstance(item, kind) and not (kind in (str, list) and is_missing(item)):
             raise DataError(
-                f"{where}: item {row} (from 0) is {kind_of(item)}, and item {start} is {kind_of(first)};"
+                f"{where}: item {row} (from 0) is {type_of(item)}, and item {start} is {type_of(first)};"
                 " give items of one kind"
             )
     if kind is Mapping:
@@ -165,7 +165,7 @@ def _from_conversations(items: Sequence[Any], where: str) -> Dataset:
         for message in item or ():
             if message is not None and not isinstance(message, Mapping):
                 raise DataError(
-                    f"{where}: item {row} (from 0) is a list with {kind_of(message)}; give texts, pairs as dicts such"
+                    f"{where}: item {row} (from 0) is a list with {type_of(message)}; give texts, pairs as dicts such"
                     " as {'text1': ..., 'text2': ...}, or conversations as lists of {'role': ..., 'content': ...}"
                 )
     return from_columns({"messages": items}, where)
@@ -189,7 +189,7 @@ def _read_by(loader: DataLoader, where: str) -> Any:
 def _torch_items(dataset: Any, where: str) -> list[Any]:
     """Return the items of a map-style dataset of torch, after a look at the first of them."""
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
-        raise DataError(f"{where}: {kind_of(dataset)} has no length; {ACCEPTED}")
+        raise DataError(f"{where}: {type_of(dataset)} has no length; {ACCEPTED}")
     count = len(dataset)
     for index in range(min(count, 1)):
         first = dataset[index]

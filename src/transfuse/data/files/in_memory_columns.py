@@ -23,7 +23,7 @@ def from_columns(columns: Mapping[Any, Any], where: str) -> Dataset:
         if not isinstance(name, str):
             raise DataError(f"{where}: column {name!r} has no text as its name; name the columns 'text', 'label', ...")
         if isinstance(columns[name], (str, bytes, Mapping, *TABLES)) or not isinstance(columns[name], Iterable):
-            raise DataError(f"{where}: column {name!r} is {kind_of(columns[name])}; give a list with one value per row")
+            raise DataError(f"{where}: column {name!r} is {type_of(columns[name])}; give a list with one value per row")
     values = {name: list(map(storable, column)) for name, column in columns.items()}
     lengths = {name: len(column) for name, column in values.items()}
     if len(set(lengths.values())) > 1:
@@ -50,7 +50,7 @@ def _difference(columns: Mapping[str, Sequence[Any]]) -> str | None:
     for name, column in columns.items():
         for row, value in enumerate(column):
             if isinstance(value, IOBase):
-                return f"row {row} (from 0) of column {name!r} holds {kind_of(value)}; {image_advice(value)}"
+                return f"row {row} (from 0) of column {name!r} holds {type_of(value)}; {image_advice(value)}"
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
             if broken := re.search("[\ud800-\udfff]", text):
                 return f"row {row} (from 0) of column {name!r} has {broken[0]!r}, which is not a character; remove it"
@@ -59,7 +59,7 @@ def _difference(columns: Mapping[str, Sequence[Any]]) -> str | None:
             if type(value) is not type(present[0][1]):
                 first = present[0]
                 return (
-                    f"column {name!r} holds {kind_of(value)} in row {row} and {kind_of(first[1])} in row {first[0]}"
+                    f"column {name!r} holds {type_of(value)} in row {row} and {type_of(first[1])} in row {first[0]}"
                     " (from 0); give values of one kind, and None for those that are missing"
                 )
     return None
@@ -70,7 +70,7 @@ def is_missing(value: Any) -> bool:
     return bool(pandas.api.types.is_scalar(value) and pandas.isna(value))
 
 
-def kind_of(value: Any) -> str:
+def type_of(value: Any) -> str:
     """Name the type of a value with its article."""
     name = "PIL image" if isinstance(value, PIL.Image.Image) else type(value).__name__
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

@@ -21,7 +21,7 @@ def read_json_lines(files: list[Path]) -> Dataset:
     return Dataset.from_json(escaped(files))
 
 
-def read_json(files: list[Path]) -> Dataset:
+def json_rows(files: list[Path]) -> Dataset:
     """Read files of rows, each of which may be one object that holds them under a key.
 
     Raises:

@@ -9,7 +9,7 @@ from datasets import Dataset
 from pyarrow import ArrowException
 from pyarrow.parquet import read_metadata
 
-from transfuse.data.files.json_files import read_json, read_json_lines
+from transfuse.data.files.json_files import json_rows, read_json_lines
 from transfuse.data.files.other_files import ALIASES, INSTEAD, advice
 from transfuse.data.files.text_files import escaped, read_texts
 from transfuse.data.files.text_tables import TEXT_TABLES, read_csv, read_tsv
@@ -19,7 +19,7 @@ READERS: Mapping[str, Callable[[list[Path]], Dataset]] = {
     ".parquet": lambda files: Dataset.from_parquet(escaped(files)),
     ".csv": read_csv,
     ".tsv": read_tsv,
-    ".json": read_json,
+    ".json": json_rows,
     ".jsonl": read_json_lines,
     ".ndjson": read_json_lines,
     ".txt": read_texts,

@@ -25,7 +25,7 @@ def pair_columns(dataset: Dataset) -> tuple[str, str] | None:
     return next(((texts[one], texts[two]) for one, two in PAIR_NAMES if one in texts and two in texts), None)
 
 
-def with_pairs(dataset: Dataset, names: Sequence[str]) -> tuple[Dataset, str]:
+def with_pair_column(dataset: Dataset, names: Sequence[str]) -> tuple[Dataset, str]:
     """Return a dataset with a column of pairs, and its name. A missing text of a pair is empty."""
     column = ",".join(names)
 

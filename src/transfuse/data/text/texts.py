@@ -22,7 +22,7 @@ from transfuse.network.token_ids import POSITIONS_AFTER_PADDING
 
 MAX_LENGTH = 2**20  # tokens; truncation of tokenizers without a limit
 MASK_RATE = 0.15  # share of tokens that a masked language model predicts (Devlin et al., 2019)
-TOKENIZER_PATTERNS = ("tokenizer*", "vocab*", "spiece*", "sentencepiece*")
+ANY_TOKENIZER = ("tokenizer*", "vocab*", "spiece*", "sentencepiece*")
 
 TextPreparer = Callable[[list[Any]], dict[str, Tensor]]
 """A function from texts to a batch."""
@@ -48,7 +48,7 @@ def load_tokenizer(checkpoint: str | Path) -> Any:
 
 def has_tokenizer(folder: Path) -> bool:
     """Return whether a tokenizer was saved in a folder."""
-    return any(any(folder.glob(pattern)) for pattern in TOKENIZER_PATTERNS)
+    return any(any(folder.glob(pattern)) for pattern in ANY_TOKENIZER)
 
 
 def vocabulary(folder: Path) -> dict[str, int] | None:
