@@ -109,6 +109,27 @@ def planned_limit(memory: int | None) -> Iterator[None]:
         LIMIT.reset(token)
 
 
+@contextmanager
+def without_memory_limit() -> Iterator[None]:
+    """Lift --max-memory while addresses are reserved whose pages are never used.
+
+    transformers maps weight files for writing when it only reads their headers, and torch allocates weights before they
+    are moved to the meta device. Both would count with their full size.
+    """
+    try:
+        import resource
+
+        previous = resource.getrlimit(resource.RLIMIT_DATA)
+    except (ImportError, AttributeError):  # not on Linux, where nothing is limited
+        yield
+        return
+    resource.setrlimit(resource.RLIMIT_DATA, (previous[1], previous[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, previous)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error reports that no memory is left."""
     return isinstance(error, MemoryError) or any(words in str(error) for words in WORDS)

@@ -24,13 +24,13 @@ from torch import nn
 from transformers import AutoModel, PreTrainedModel
 
 from transfuse.base.libraries import quiet
+from transfuse.base.memory_limit import without_memory_limit
 from transfuse.checkpoint.adapters.folder import base_folder, is_adapter, merged_folder
 from transfuse.checkpoint.reading.config_file import check_counts, model_class, read_config
 from transfuse.checkpoint.reading.expert_tensors import expert_problems
 from transfuse.checkpoint.reading.files import PicklePolicy, stored_dtypes, weight_files
 from transfuse.checkpoint.reading.finite import check_finite
 from transfuse.checkpoint.reading.lazy_tensors import check_no_integer_weights
-from transfuse.checkpoint.reading.mapped_tensors import without_memory_limit
 from transfuse.checkpoint.reading.other_kinds import file_instead_of_folder
 from transfuse.checkpoint.reading.shard_index import check_index, loadable_folder
 from transfuse.checkpoint.reading.ties import with_actual_ties, with_equal_tensors_tied

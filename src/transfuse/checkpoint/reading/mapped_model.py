@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.lazy import Lazy
+from transfuse.base.memory_limit import without_memory_limit
 from transfuse.checkpoint.reading.finite import check_finite
 from transfuse.checkpoint.reading.joined_tensors import JoinedLocation
 from transfuse.checkpoint.reading.lazy_tensors import Location, stored_owners, tensor_locations
-from transfuse.checkpoint.reading.mapped_tensors import Extent, stored_extents, without_memory_limit
+from transfuse.checkpoint.reading.mapped_tensors import Extent, stored_extents
 from transfuse.checkpoint.reading.spill import TensorSpill
 from transfuse.checkpoint.reading.tensor_location import TensorLocation
 from transfuse.errors import CheckpointError

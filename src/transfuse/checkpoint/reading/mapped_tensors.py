@@ -6,8 +6,6 @@ write, which --max-memory limits, and a file larger than the limit could not be 
 
 import json
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from mmap import ACCESS_READ, ACCESS_WRITE, mmap
@@ -68,27 +66,6 @@ def from_buffer(mapping: mmap, dtype: torch.dtype, count: int = -1, start: int =
 def map_file(file: BinaryIO, writable: bool = False) -> mmap:
     """Map a whole file, which remains mapped until the last tensor in it is gone."""
     return mmap(file.fileno(), 0, access=ACCESS_WRITE if writable else ACCESS_READ)
-
-
-@contextmanager
-def without_memory_limit() -> Iterator[None]:
-    """Lift --max-memory while addresses are reserved whose pages are never used.
-
-    transformers maps weight files for writing when it only reads their headers, and torch allocates weights before they
-    are moved to the meta device. Both would count with their full size.
-    """
-    try:
-        import resource
-
-        previous = resource.getrlimit(resource.RLIMIT_DATA)
-    except (ImportError, AttributeError):  # not on Linux, where nothing is limited
-        yield
-        return
-    resource.setrlimit(resource.RLIMIT_DATA, (previous[1], previous[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, previous)
 
 
 def stored_extents(file: BinaryIO) -> dict[str, Extent]:
