@@ -15,7 +15,7 @@ from tokenizers.implementations import BertWordPieceTokenizer, ByteLevelBPEToken
 from transformers import BertTokenizerFast, PreTrainedModel, PreTrainedTokenizerFast
 
 import transfuse
-from transfuse.base.progress import quiet_libraries
+from transfuse.base.libraries import quiet_libraries
 from transfuse.checkpoint.reading.load import load_model
 from transfuse.cli.demo.digits import NAMES, digits, processor
 from transfuse.data.load import load_samples

@@ -1,12 +1,8 @@
-"""Progress and warnings on the terminal or in a notebook, and silence for libraries."""
+"""Progress and warnings on the terminal or in a notebook."""
 
-import logging
-import os
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sized
-from contextlib import contextmanager, redirect_stdout
 from typing import Protocol, TypeVar
 
 from rich.console import Console
@@ -109,26 +105,3 @@ def as_progress(progress: Progress | bool) -> Progress:
             f"progress: {progress!r:.80} cannot show progress; give True, False, or an object with track and warn"
         )
     return progress
-
-
-@contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Suppress progress bars, warnings, log lines and prints of libraries, so that stdout holds the result only."""
-    with suppress_output():
-        from transfuse.base.libraries import quiet  # the import itself may warn
-
-        with quiet():
-            yield
-
-
-@contextmanager
-def suppress_output() -> Iterator[None]:
-    """Suppress prints, warnings and log lines, without importing the libraries that cause them."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with open(os.devnull, "w") as devnull, redirect_stdout(devnull), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from transfuse.base.progress import quiet_libraries
+from transfuse.base.libraries import quiet_libraries
 from transfuse.checkpoint.writing.owned import REPORT_PAGE
 from transfuse.cli.flags import READING, FlagValues, takes_options
 from transfuse.cli.help_texts import CARRY

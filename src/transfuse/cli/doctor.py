@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from typer import Argument
 
-from transfuse.base.progress import quiet_libraries
+from transfuse.base.libraries import quiet_libraries
 from transfuse.cli.flags import READING, FlagValues, takes_options
 from transfuse.cli.help_texts import DOCTOR
 from transfuse.cli.output import OutputMode

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from transfuse.base.progress import quiet_libraries
+from transfuse.base.libraries import quiet_libraries
 from transfuse.cli.flags import READING, FlagValues, Limit, Plot, takes_options
 from transfuse.cli.help_texts import LANDSCAPE
 from transfuse.cli.output import OutputMode

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from transfuse.base.progress import quiet_libraries
+from transfuse.base.libraries import quiet_libraries
 from transfuse.cli.flags import FlagValues, Quiet, takes_options
 from transfuse.cli.help_texts import REPORT
 from transfuse.cli.output import OutputMode, console, output_mode
