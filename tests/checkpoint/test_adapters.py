@@ -26,9 +26,9 @@ from transformers import (
 )
 
 import transfuse
+from transfuse.checkpoint.reading.companions import companion_files
 from transfuse.checkpoint.reading.load import load_empty, load_model, local_directory
 from transfuse.checkpoint.record.origin import origin
-from transfuse.checkpoint.writing.companions import companion_files
 from transfuse.errors import CheckpointError, OutputError
 
 peft: Any = pytest.importorskip("peft", reason="peft is not installed; pip install peft")

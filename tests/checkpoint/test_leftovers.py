@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from transfuse.checkpoint.writing.copied_files import model_files
-from transfuse.checkpoint.writing.leftovers import drop_code_references, file_record
+from transfuse.checkpoint.record.copied_files import model_files
+from transfuse.checkpoint.record.leftovers import drop_code_references, file_record
 from transfuse.checkpoint.writing.save import save_checkpoint
 
 NOTHING = {

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from transfuse.checkpoint.cards.parents import card_fields, differing_licenses, license_of
-from transfuse.checkpoint.record.hub_names import hub_name
+from transfuse.checkpoint.reading.hub_names import hub_name
 
 
 def fields(folder: Path, header: str) -> dict[str, str | list[str]]:

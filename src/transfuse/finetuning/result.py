@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from transfuse.base.counted import counted
 from transfuse.base.folders import given_path
 from transfuse.checkpoint.cards.card import finetuned_card
-from transfuse.checkpoint.writing.companions import CARD
+from transfuse.checkpoint.reading.companions import CARD
 from transfuse.checkpoint.writing.output import Overwrite
 from transfuse.checkpoint.writing.save import model_writer, save_checkpoint
 

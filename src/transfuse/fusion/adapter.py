@@ -17,10 +17,10 @@ from transfuse.base.torch_settings import own_torch_settings
 from transfuse.checkpoint.adapters.layout import adapter_layout
 from transfuse.checkpoint.adapters.writer import check_shapes, write_adapter
 from transfuse.checkpoint.cards.adapter import adapter_card
+from transfuse.checkpoint.reading.companions import CARD
+from transfuse.checkpoint.reading.hub_names import hub_name
 from transfuse.checkpoint.reading.lazy_tensors import stored_tensors
 from transfuse.checkpoint.reading.load import Model, adapter_base, load_model, local_directory
-from transfuse.checkpoint.record.hub_names import hub_name
-from transfuse.checkpoint.writing.companions import CARD
 from transfuse.config.options import Options
 from transfuse.network.precision import as_dtype, compute_dtype
 

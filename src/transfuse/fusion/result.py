@@ -12,11 +12,11 @@ from transfuse.alignment.interface import Alignment
 from transfuse.base.folders import given_path
 from transfuse.checkpoint.cards.card import model_card
 from transfuse.checkpoint.cards.carried import carried_card
+from transfuse.checkpoint.reading.companions import CARD
 from transfuse.checkpoint.reading.lazy_tensors import stored_tensors
+from transfuse.checkpoint.record.copied_files import carried_files
 from transfuse.checkpoint.record.origin import Origin
 from transfuse.checkpoint.record.outcome import learning_line, reference
-from transfuse.checkpoint.writing.companions import CARD
-from transfuse.checkpoint.writing.copied_files import carried_files
 from transfuse.checkpoint.writing.output import Overwrite, atomic_directory
 from transfuse.checkpoint.writing.owned import ADAPTER
 from transfuse.checkpoint.writing.push import COMMIT_MESSAGE, check_push, push_folder

@@ -9,7 +9,7 @@ from transfuse.checkpoint.cards.card import short_data_name
 from transfuse.checkpoint.cards.markdown import code, data_and_split
 from transfuse.checkpoint.cards.processor_sentences import processor_sentences
 from transfuse.checkpoint.cards.quality import MeasuredValues, Quality
-from transfuse.checkpoint.record.hub_names import hub_name
+from transfuse.checkpoint.reading.hub_names import hub_name
 from transfuse.evaluation.measures import loss_unit
 from transfuse.report.facts import Measurement, Row
 from transfuse.report.names import reference_words, row_labels

@@ -8,9 +8,9 @@ from transformers import PreTrainedModel
 
 from transfuse.base.folders import given_path
 from transfuse.checkpoint.cards.shrunk import shrunk_card
+from transfuse.checkpoint.reading.companions import CARD
 from transfuse.checkpoint.record.origin import Origin
 from transfuse.checkpoint.record.outcome import smaller_sizes
-from transfuse.checkpoint.writing.companions import CARD
 from transfuse.checkpoint.writing.output import Overwrite
 from transfuse.checkpoint.writing.save import model_writer, save_checkpoint
 from transfuse.shrinking.streamed import streamed_writer

@@ -16,6 +16,15 @@ import torch
 from transfuse.base.libraries import quiet
 from transfuse.checkpoint.adapters.adapted_model import load_base
 from transfuse.checkpoint.adapters.merge import merge
+from transfuse.checkpoint.reading.companions import (
+    ADAPTER_CONFIG,
+    ADAPTER_FILES,
+    ADAPTER_WEIGHTS,
+    LICENSE_PATTERNS,
+    companion_files,
+    matches_any,
+    weight_names,
+)
 from transfuse.checkpoint.reading.files import (
     checked_json,
     copy_companions,
@@ -25,15 +34,6 @@ from transfuse.checkpoint.reading.files import (
     stored_dtypes,
     stored_shapes,
     weight_files,
-)
-from transfuse.checkpoint.writing.companions import (
-    ADAPTER_CONFIG,
-    ADAPTER_FILES,
-    ADAPTER_WEIGHTS,
-    LICENSE_PATTERNS,
-    companion_files,
-    matches_any,
-    weight_names,
 )
 from transfuse.errors import CheckpointError, first_line
 

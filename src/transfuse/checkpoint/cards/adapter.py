@@ -6,7 +6,7 @@ from typing import Any
 from transfuse.base.sizes import format_bytes
 from transfuse.checkpoint.cards.front_matter import as_front_matter
 from transfuse.checkpoint.cards.markdown import MARKDOWN
-from transfuse.checkpoint.record.hub_names import hub_name
+from transfuse.checkpoint.reading.hub_names import hub_name
 
 SHOWN = 4  # names of tensors in a line of the terminal
 ADAPTER_CARD = MARKDOWN.from_string("""\

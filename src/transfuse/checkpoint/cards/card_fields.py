@@ -5,7 +5,7 @@ from typing import Any
 
 from transfuse.checkpoint.cards.parents import LICENSE
 from transfuse.checkpoint.cards.pipeline_tags import pipeline_tag
-from transfuse.checkpoint.record.hub_names import hub_name
+from transfuse.checkpoint.reading.hub_names import hub_name
 from transfuse.config.data_options import GENERATED
 
 

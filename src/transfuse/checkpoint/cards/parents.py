@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from transfuse.checkpoint.cards.front_matter import front_matter
-from transfuse.checkpoint.writing.companions import CARD
+from transfuse.checkpoint.reading.companions import CARD
 
 LICENSE = ("license", "license_name", "license_link")
 TEXTS = (*LICENSE, "pipeline_tag", "library_name")

@@ -8,9 +8,9 @@ import transformers
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.libraries import quiet
+from transfuse.checkpoint.reading.companions import CONFIG, SAFETENSORS_NAMES
 from transfuse.checkpoint.reading.files import checked_json
 from transfuse.checkpoint.reading.other_kinds import check_holds_model, check_not_quantized, check_transformers_config
-from transfuse.checkpoint.writing.companions import CONFIG, SAFETENSORS_NAMES
 from transfuse.errors import CheckpointError, first_line
 from transfuse.network.registry import USER_CLASSES
 

@@ -11,9 +11,7 @@ import torch
 from safetensors import safe_open
 
 from transfuse.base.unique_json import parse_json, read_json
-from transfuse.checkpoint.reading.other_kinds import check_holds_model
-from transfuse.checkpoint.record.hub_names import CACHED
-from transfuse.checkpoint.writing.companions import (
+from transfuse.checkpoint.reading.companions import (
     ADAPTER_CONFIG,
     CONFIG,
     PICKLE_NAMES,
@@ -21,6 +19,8 @@ from transfuse.checkpoint.writing.companions import (
     SAFETENSORS_NAMES,
     companion_files,
 )
+from transfuse.checkpoint.reading.hub_names import CACHED
+from transfuse.checkpoint.reading.other_kinds import check_holds_model
 from transfuse.errors import CheckpointError, first_line
 
 PicklePolicy = Literal["refuse", "allow"]

@@ -26,6 +26,15 @@ from transformers import AutoModel, PreTrainedModel
 from transfuse.base.libraries import quiet
 from transfuse.base.memory_limit import without_memory_limit
 from transfuse.checkpoint.adapters.folder import base_folder, is_adapter, merged_folder
+from transfuse.checkpoint.reading.companions import (
+    ADAPTER_CONFIG,
+    ADAPTER_FILES,
+    CONFIG,
+    HUB_PATTERNS,
+    MODULES,
+    PICKLE_NAMES,
+    SAFETENSORS_NAMES,
+)
 from transfuse.checkpoint.reading.config_file import check_counts, model_class, read_config
 from transfuse.checkpoint.reading.expert_tensors import expert_problems
 from transfuse.checkpoint.reading.files import PicklePolicy, stored_dtypes, weight_files
@@ -36,15 +45,6 @@ from transfuse.checkpoint.reading.shard_index import check_index, loadable_folde
 from transfuse.checkpoint.reading.ties import with_actual_ties, with_equal_tensors_tied
 from transfuse.checkpoint.reading.unread_tensors import is_unread
 from transfuse.checkpoint.reading.weight_dtype import weight_dtype
-from transfuse.checkpoint.writing.companions import (
-    ADAPTER_CONFIG,
-    ADAPTER_FILES,
-    CONFIG,
-    HUB_PATTERNS,
-    MODULES,
-    PICKLE_NAMES,
-    SAFETENSORS_NAMES,
-)
 from transfuse.checkpoint.writing.push import FORBIDDEN, LOGIN, UNAUTHORIZED
 from transfuse.errors import CheckpointError, first_line
 

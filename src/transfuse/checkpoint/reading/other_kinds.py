@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transfuse.checkpoint.writing.companions import ADAPTER_CONFIG, CONFIG
+from transfuse.checkpoint.reading.companions import ADAPTER_CONFIG, CONFIG
 from transfuse.errors import CheckpointError, QuantizedError
 
 CHECKPOINT_FOLDER = re.compile(r"checkpoint-(\d+)")  # what Trainer names them

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transfuse.checkpoint.reading.files import checked_json
-from transfuse.checkpoint.reading.load import unmerged_directory
-from transfuse.checkpoint.writing.companions import (
+from transfuse.checkpoint.reading.companions import (
     CARD,
     COMPANION_PATTERNS,
     CONFIG,
@@ -19,6 +17,8 @@ from transfuse.checkpoint.writing.companions import (
     WEIGHT_SUFFIXES,
     matches_any,
 )
+from transfuse.checkpoint.reading.files import checked_json
+from transfuse.checkpoint.reading.load import unmerged_directory
 from transfuse.checkpoint.writing.owned import REPORT_JSON, REPORT_PAGE
 from transfuse.errors import CheckpointError
 

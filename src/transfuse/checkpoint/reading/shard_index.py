@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from transfuse.base.unique_json import read_json
-from transfuse.checkpoint.writing.companions import INDEX_NAMES, PICKLE_NAMES, SAFETENSORS_NAMES
+from transfuse.checkpoint.reading.companions import INDEX_NAMES, PICKLE_NAMES, SAFETENSORS_NAMES
 from transfuse.errors import CheckpointError
 
 

@@ -13,8 +13,8 @@ from transfuse.base.hashing import tensors_digest, text_digest
 from transfuse.checkpoint.cards.parents import LICENSE, card_fields
 from transfuse.checkpoint.reading.files import file_hashes
 from transfuse.checkpoint.reading.load import adapter_base, local_directory, unmerged_directory
-from transfuse.checkpoint.writing.copied_files import model_files
-from transfuse.checkpoint.writing.leftovers import file_record
+from transfuse.checkpoint.record.copied_files import model_files
+from transfuse.checkpoint.record.leftovers import file_record
 
 PACKAGES = ("transfuse", "torch", "transformers", "POT", "scipy", "numpy")  # whose versions are recorded
 

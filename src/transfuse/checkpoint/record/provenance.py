@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from transfuse.checkpoint.reading.companions import RECORD
 from transfuse.checkpoint.reading.files import file_hashes
 from transfuse.checkpoint.reading.load import local_directory
 from transfuse.checkpoint.record.origin import resolved
-from transfuse.checkpoint.writing.companions import RECORD
 from transfuse.checkpoint.writing.owned import json_or_none
 from transfuse.config.literals import EXACT
 

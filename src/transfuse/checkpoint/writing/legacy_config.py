@@ -11,8 +11,8 @@ from typing import Any
 from transformers import CONFIG_MAPPING
 
 from transfuse.base.unique_json import read_json
+from transfuse.checkpoint.reading.companions import CONFIG
 from transfuse.checkpoint.reading.files import stored_dtypes, weight_files
-from transfuse.checkpoint.writing.companions import CONFIG
 from transfuse.checkpoint.writing.output import write_json
 
 Json = dict[str, Any]

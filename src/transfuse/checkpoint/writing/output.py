@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from transfuse.base.atomic import fsync_file, is_disk_full, replace_atomically
 from transfuse.base.folders import check_creatable, hidden_sibling, make_folder, remove_empty
 from transfuse.base.lock import folder_lock
-from transfuse.checkpoint.writing.companions import RECORD
+from transfuse.checkpoint.reading.companions import RECORD
 from transfuse.checkpoint.writing.owned import first_foreign_entry, is_damaged, missing_model_part
 from transfuse.errors import ConfigError, OutputError
 

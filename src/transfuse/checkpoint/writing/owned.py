@@ -9,7 +9,7 @@ from typing import Any
 from transfuse.base.atomic import partial_pattern
 from transfuse.base.unique_json import read_json
 from transfuse.checkpoint.cards.front_matter import front_matter
-from transfuse.checkpoint.writing.companions import (
+from transfuse.checkpoint.reading.companions import (
     ADAPTER_FILES,
     CARD,
     COMPANION_PATTERNS,

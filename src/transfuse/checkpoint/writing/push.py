@@ -7,7 +7,7 @@ from pathlib import Path
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
-from transfuse.checkpoint.record.hub_names import hub_name, is_repo_id
+from transfuse.checkpoint.reading.hub_names import hub_name, is_repo_id
 from transfuse.errors import ConfigError, OutputError, first_line
 
 COMMIT_MESSAGE = "Upload a model fused with transfuse"

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from transfuse.checkpoint.reading.companions import SAFETENSORS_NAMES
 from transfuse.checkpoint.reading.files import FLOAT_DTYPES
-from transfuse.checkpoint.writing.companions import SAFETENSORS_NAMES
 from transfuse.errors import SpecError
 
 Shapes = Mapping[str, tuple[int, ...]]

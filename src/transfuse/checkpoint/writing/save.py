@@ -12,11 +12,11 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, cast
 from transfuse.base.libraries import quiet
+from transfuse.checkpoint.reading.companions import RECORD, is_of_processor
 from transfuse.checkpoint.reading.files import copy_files
 from transfuse.checkpoint.reading.load import load_model, local_directory, with_eager_experts
-from transfuse.checkpoint.writing.companions import RECORD, is_of_processor
-from transfuse.checkpoint.writing.copied_files import CopiedFiles, model_files
-from transfuse.checkpoint.writing.leftovers import drop_code_references
+from transfuse.checkpoint.record.copied_files import CopiedFiles, model_files
+from transfuse.checkpoint.record.leftovers import drop_code_references
 from transfuse.checkpoint.writing.legacy_config import add_legacy_keys
 from transfuse.checkpoint.writing.output import Overwrite, atomic_directory, write_json
 from transfuse.checkpoint.writing.tensor_names import keep_tensor_names

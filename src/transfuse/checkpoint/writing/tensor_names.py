@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
 from transfuse.base.unique_json import read_json
+from transfuse.checkpoint.reading.companions import SAFETENSORS_NAMES
 from transfuse.checkpoint.reading.files import stored_dtypes, weight_files
-from transfuse.checkpoint.writing.companions import SAFETENSORS_NAMES
 from transfuse.network.layout import stored_names
 from transfuse.network.model import declaration
 

@@ -13,8 +13,8 @@ from transfuse.base.memory_limit import planned_limit
 from transfuse.base.progress import Progress, silent
 from transfuse.base.timing import peak_bytes
 from transfuse.base.unique_json import read_json
+from transfuse.checkpoint.reading.companions import RECORD
 from transfuse.checkpoint.reading.sentences import check_sentence_modules
-from transfuse.checkpoint.writing.companions import RECORD
 from transfuse.checkpoint.writing.push import push_folder
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
 from transfuse.cli.jobs.quality import measured_quality, quick_measurement

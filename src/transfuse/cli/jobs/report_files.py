@@ -10,7 +10,7 @@ from transfuse.base.folders import make_folder
 from transfuse.base.progress import Progress
 from transfuse.checkpoint.cards.card import task_of
 from transfuse.checkpoint.cards.quality import with_quality
-from transfuse.checkpoint.writing.companions import CARD
+from transfuse.checkpoint.reading.companions import CARD
 from transfuse.checkpoint.writing.output import atomic_file
 from transfuse.checkpoint.writing.owned import REPORT_JSON, REPORT_PAGE, is_own_file, json_or_none
 from transfuse.cli.output import json_values

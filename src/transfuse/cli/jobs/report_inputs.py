@@ -8,11 +8,11 @@ from transfuse.base.batch import Batch, batch_size
 from transfuse.base.counted import counted
 from transfuse.base.hashing import samples_digest
 from transfuse.base.unique_json import read_json
+from transfuse.checkpoint.reading.companions import RECORD
 from transfuse.checkpoint.reading.files import file_hashes
 from transfuse.checkpoint.reading.load import local_directory
 from transfuse.checkpoint.record.memory_inputs import has_samples_in_memory, matched_on_samples
 from transfuse.checkpoint.record.origin import resolved
-from transfuse.checkpoint.writing.companions import RECORD
 from transfuse.errors import CheckpointError, ConfigError, DataError
 
 

@@ -18,8 +18,8 @@ from typing import Any
 from transfuse.base.batch import batch_size
 from transfuse.base.progress import Progress, silent
 from transfuse.checkpoint.reading.load import Model
-from transfuse.checkpoint.writing.copied_files import carried_files
-from transfuse.checkpoint.writing.leftovers import file_record
+from transfuse.checkpoint.record.copied_files import carried_files
+from transfuse.checkpoint.record.leftovers import file_record
 from transfuse.fusion.carrying.match import match_for_carry
 from transfuse.fusion.carrying.processor import with_generation_of
 from transfuse.fusion.carrying.requirements import ROLES

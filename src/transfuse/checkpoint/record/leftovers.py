@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from transfuse.checkpoint.writing.companions import ADAPTER_FILES, CARD, CONFIG, RECORD, companion_files, weight_names
-from transfuse.checkpoint.writing.copied_files import CopiedFiles
+from transfuse.checkpoint.reading.companions import ADAPTER_FILES, CARD, CONFIG, RECORD, companion_files, weight_names
+from transfuse.checkpoint.record.copied_files import CopiedFiles
 from transfuse.checkpoint.writing.owned import REPORT_JSON, REPORT_PAGE, is_own_file, is_run_folder, json_or_none
 
 MAX_LISTED = 200  # file names in the record

@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from transfuse.checkpoint.reading.load import local_directory, unmerged_directory
-from transfuse.checkpoint.reading.sentences import sentence_files
-from transfuse.checkpoint.writing.companions import (
+from transfuse.checkpoint.reading.companions import (
     EXTRA_TOKENIZER_PATTERNS,
     GENERATION,
     TOKENIZER_PATTERNS,
     companion_files,
     matches_any,
 )
+from transfuse.checkpoint.reading.load import local_directory, unmerged_directory
+from transfuse.checkpoint.reading.sentences import sentence_files
 
 
 @dataclass(frozen=True)
