@@ -57,6 +57,7 @@ from transfuse.network.class_order import order_logits, warn_of_order
 from transfuse.network.output_losses import output_loss
 from transfuse.network.precision import stored_as
 from transfuse.network.token_ids import copy_padding_token
+from transfuse.network.unsaved import freeze_unsaved
 
 MAX_EAGER_TOKENS = 512  # with longer samples, eager attention takes too much memory
 
@@ -104,7 +105,7 @@ def finetune(
     saved = None if resume is None else training_state(resume)
     check_sentence_modules([model])
     loaded = _checked_models(model, teachers, chosen, progress)
-    student = loaded[0]
+    student = freeze_unsaved(loaded[0])
     samples, student_task = training_samples(data, type(student).__name__, student.config, chosen, bool(teachers))
     samples = with_model_ids(student.config, samples.take(chosen.samples, chosen.seed))
     processor = loaded_processor(processor, student)

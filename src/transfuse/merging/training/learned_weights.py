@@ -52,6 +52,7 @@ from transfuse.merging.training.parent_means import ParentMeans
 from transfuse.network.output_losses import OutputLoss, output_loss
 from transfuse.network.outputs import AnswerStates
 from transfuse.network.precision import compute_dtype, mixed_dtype, mixed_precision
+from transfuse.network.unsaved import freeze_unsaved
 
 STREAM_WEIGHT = 10.0  # weight of the streams' relative squared error, where one nat of cross-entropy has weight 1
 LEARNING_RATE = 0.01  # unless it is given, for images
@@ -89,7 +90,7 @@ class WeightDistillation(TrainingLoop):
             untouched: names of modules that are not trained.
             streams: whether the parents' streams are matched, and not only their predictions.
         """
-        self.fused = fused.requires_grad_(True)  # a copy of a model that the user may have frozen
+        self.fused = freeze_unsaved(fused.requires_grad_(True))  # a copy of a model that the user may have frozen
         self.untouched = untouched
         train, validation = batches
         samples_per_step = _samples_per_step(train[0])
