@@ -186,6 +186,7 @@ CASES = [
     case("GPT2LMHeadModel", GPT2, GPT2_WIDTHS, ("c_attn[1].bias",), tie_word_embeddings=False),
     case("GPTNeoXForCausalLM", NEOX, WIDTHS, ("query_key_value[3].bias",)),  # of the channels that are not rotary
     case("GPTNeoXForCausalLM", NEOX, WIDTHS, ("query_key_value[3].bias",), use_parallel_residual=False),
+    case("GPTNeoXForCausalLM", NEOX, WIDTHS, ("query_key_value[3].bias",), hidden_size=18),  # half of 6 channels
     case("LlamaForCausalLM", LLAMA, DECODER_WIDTHS),
     case("LlamaForCausalLM", LLAMA | TIED, DECODER_WIDTHS, attention_bias=True, mlp_bias=True),
     case("MistralForCausalLM", LLAMA, DECODER_WIDTHS),

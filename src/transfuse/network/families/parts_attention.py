@@ -54,7 +54,7 @@ def grouped_attention(
         interleaved: whether the two channels of a plane are neighbors (GPT-J). Otherwise, they are in two halves.
     """
     group, query, v = _groups(s, name, heads, groups, size)
-    rotary = size if rotary is None else rotary
+    rotary = size if rotary is None else rotary + rotary % 2  # transformers rounds the number of planes up
     pair = Space(f"{name}.pair", rotary // 2, Group.FIXED, within=group)
     plane = s.free(f"{name}.plane", 2, Group.COMPLEX, within=pair)
     rest = s.free(f"{name}.rest", size - rotary, Group.LINEAR, within=group)
