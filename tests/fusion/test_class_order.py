@@ -1,5 +1,6 @@
 """Classes with the same names in another order are brought into the anchor's order, so that the fusion is the same."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -185,3 +186,27 @@ def test_a_path_between_models_with_other_orders(tmp_path: Path) -> None:
     assert told.lines == [
         f"{reordered[1]}: id2label names the anchor's classes in another order; its head is reordered by these names"
     ]
+
+
+def test_names_are_compared_without_case_and_blanks() -> None:
+    anchor, source = named(vit(0), NAMES), named(vit(1), [" Dog", "OWL", "cat"])
+    assert class_order(anchor.config, source.config, "ViTForImageClassification") == [2, 0, 1]
+    fused = transfuse.fuse([anchor, source], align="none").model
+    expected = (anchor.classifier.weight + source.classifier.weight[[2, 0, 1]]) / 2
+    torch.testing.assert_close(fused.classifier.weight, expected)
+    assert fused.config.id2label == dict(enumerate(NAMES))
+    one, other = (named(vit(0), names).config for names in (["x", "X", "y"], ["X", "y", "x"]))
+    assert class_order(one, other, "ViTForImageClassification") == [2, 0, 1], "names that differ in case only"
+
+
+def test_a_fine_tune_in_another_order_has_no_new_head() -> None:
+    base, new = named(vit(0), NAMES), named(vit(1), NAMES)
+    tuned = copy.deepcopy(base)
+    with torch.no_grad():
+        for values in tuned.parameters():
+            values.add_(0.02 * values.std(correction=0) * torch.randn_like(values))
+    ordered = transfuse.carry(base, tuned, new)
+    reordered = transfuse.carry(base, turned(copy.deepcopy(tuned)), new)
+    assert (ordered.options.head, reordered.options.head) == ("fused", "fused")
+    assert reordered.model.config.id2label == dict(enumerate(TURNED))
+    torch.testing.assert_close(reordered.model.classifier.weight, ordered.model.classifier.weight[ROWS])

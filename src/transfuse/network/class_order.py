@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,11 +19,11 @@ from transfuse.network.axes import fixed_dimensions
 from transfuse.network.model import Network, as_allocated, sharing_tensors
 
 SPACE = "class"  # the name of the fixed space of classes in every family
-GENERIC = re.compile(r"LABEL_\d+")  # a name that says nothing about its class
+GENERIC = re.compile(r"LABEL_\d+", re.IGNORECASE)  # a name that says nothing about its class
 
 
 def class_order(anchor: PreTrainedConfig, source: PreTrainedConfig, architecture: str) -> list[int] | None:
-    """Return, for each of the anchor's classes, the source's class of the same name.
+    """Return, for each of the anchor's classes, the source's class of the same name, without case.
 
     Args:
         architecture: the class of both models.
@@ -33,6 +33,8 @@ def class_order(anchor: PreTrainedConfig, source: PreTrainedConfig, architecture
         occurs twice or is generic, or the model is not a classifier.
     """
     anchor_labels, source_labels = _labels(anchor), _labels(source)
+    if set(anchor_labels.values()) != set(source_labels.values()):
+        anchor_labels, source_labels = _folded(anchor_labels), _folded(source_labels)
     numbers = {name: index for index, name in source_labels.items()}
     if "Classification" not in architecture or anchor_labels == source_labels:
         return None
@@ -44,6 +46,11 @@ def class_order(anchor: PreTrainedConfig, source: PreTrainedConfig, architecture
 
 def _labels(config: PreTrainedConfig) -> dict[int, str]:
     return {int(index): name for index, name in (config.id2label or {}).items()}
+
+
+def _folded(labels: Mapping[int, str]) -> dict[int, str]:
+    """Return names as they are compared, without case and outer blanks."""
+    return {index: name.strip().casefold() for index, name in labels.items()}
 
 
 @dataclass(frozen=True)
@@ -69,10 +76,10 @@ def differing_class(anchor: PreTrainedConfig, source: PreTrainedConfig, architec
     named = all(not all(map(GENERIC.fullmatch, labels.values())) for labels in (anchor_labels, source_labels))
     if "Classification" not in architecture or not named or class_order(anchor, source, architecture) is not None:
         return None
-    for index in sorted(anchor_labels.keys() & source_labels.keys()):
-        found = DifferingClass(index, anchor_labels[index], source_labels[index])
-        if found.anchor.strip().casefold() != found.source.strip().casefold():
-            return found
+    anchor_names, source_names = _folded(anchor_labels), _folded(source_labels)
+    for index in sorted(anchor_names.keys() & source_names.keys()):
+        if anchor_names[index] != source_names[index]:
+            return DifferingClass(index, anchor_labels[index], source_labels[index])
     return None
 
 

@@ -24,6 +24,7 @@ from transfuse.fusion.planning.plan import Estimate, FusionPlan, fusion_plan
 from transfuse.fusion.planning.with_data import DataEstimate, data_estimate
 from transfuse.fusion.sizes.anchor_sizes import with_anchor_sizes
 from transfuse.fusion.sizes.changes import depth
+from transfuse.network.class_order import in_anchor_order
 from transfuse.network.compatible import TOKEN_ADVICE
 from transfuse.network.config_fields import differences, shape_differences
 from transfuse.network.layout import unfused
@@ -99,7 +100,9 @@ def options_for(options: Options, new_base: Model, base: Model, tuned: Model, ha
     if new_depth and blocks and new_depth < blocks:
         raise ConfigError(f"{new_name}: has {counted(new_depth, 'block')}, the base has {blocks}; {FEWER_BLOCKS}")
     _check_same_tokens(models)
-    heads = {(type(each), tuple((each.config.id2label or {}).items()), problem_type(each.config)) for each in empty}
+    ordered = [in_anchor_order(empty[2].config, each.config, type(each).__name__) for each in empty]
+    classes = [tuple((config.id2label or {}).items()) for config in ordered]
+    heads = {(type(each), own, problem_type(each.config)) for each, own in zip(empty, classes, strict=True)}
     changes: dict[str, Any] = {} if len(heads) == 1 else {"head": "anchor"}
     order, names = [empty[2], *empty[:2]], [tuned_name, new_name, base_name]
     unresized = options.model_copy(update={**changes, "align": "none"})  # the new base keeps its own widths
