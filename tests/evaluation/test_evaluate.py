@@ -29,6 +29,16 @@ def test_an_ensemble_of_one_model_twice_is_that_model():
     assert (found.accuracy, found.loss) == (alone.accuracy, pytest.approx(alone.loss, rel=1e-5))
 
 
+def test_an_ensemble_may_be_wrong_by_any_number_of_nats():
+    model = VIT.build()
+    with torch.no_grad():
+        model.classifier.weight.zero_()
+        model.classifier.bias.copy_(torch.tensor([200.0, 0, 0, 0, 0]))
+    alone = evaluate(model, batches()).loss
+    assert alone > 100
+    assert ensemble([model, model], batches()).loss == pytest.approx(alone)
+
+
 def test_barrier_is_the_excess_over_the_straight_line():
     assert barrier([0, 0.5, 1], [1.0, 3.0, 2.0], 1.0, 2.0) == 1.5
     assert barrier([0, 0.5, 1], [1.0, 1.5, 2.0], 1.0, 2.0) == 0

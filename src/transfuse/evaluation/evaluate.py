@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import log
 
 import torch
 from torch import Tensor
@@ -83,8 +84,7 @@ def predict_ensemble(models: Sequence[PreTrainedModel], batches: Iterable[Batch]
         entries = min(map(logits_at_once, models)) // len(models)
         slices = (predict_in_slices(model, batch, entries) for model in models)
         for model_logits in zip(*slices, strict=True):
-            mean = torch.stack([logits.softmax(-1) for logits in model_logits]).mean(0)
-            yield mean.clamp_min(1e-12).log()
+            yield torch.stack([logits.log_softmax(-1) for logits in model_logits]).logsumexp(0) - log(len(models))
 
     return predictions(predict_log, batches, partial(fitting_parts, models))
 
