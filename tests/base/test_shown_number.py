@@ -1,4 +1,4 @@
-"""Numbers are shown without the sign of zero, and with an exponent if they are large."""
+"""Numbers are shown without the sign of zero, and with an exponent if they are large or would look like zero."""
 
 from math import inf, nan
 
@@ -11,7 +11,12 @@ from transfuse.base.shown_number import shown_number
     ("value", "form", "shown"),
     [
         (0.25, ".2%", "25.00%"),
-        (-0.0000001, "+.4f", "+0.0000"),
+        (-1e-14, "+.4f", "+0.0000"),
+        (0.0, ".4f", "0.0000"),
+        (0.0000123, ".4f", "1.2e-05"),
+        (-0.0000123, "+.4f", "-1.2e-05"),
+        (0.0001, ".4f", "0.0001"),
+        (0.0000123, ".2%", "0.00%"),
         (1.5, "+.4f", "+1.5000"),
         (12_300_000.0, ".4f", "1.2e+07"),
         (12_300_000.0, ".1%", "1.2e+09%"),

@@ -83,6 +83,14 @@ def test_words_are_not_put_to_mcnemar() -> None:
     assert difference(ours, theirs).accuracy_p == difference(ours, theirs).of("exact_match").p
 
 
+def test_scores_of_a_few_samples_are_exchanged_in_every_way() -> None:
+    better, worse = (
+        replace(sums(values), scores={"score": Score((values, torch.ones(10)), ratio)})
+        for values in (torch.full((10,), 0.3).double(), torch.linspace(0, 0.2, 10).double())
+    )
+    assert difference(better, worse).scores["score"].p == 2 / 2**10
+
+
 def test_exact_matches_are_tested() -> None:
     """As McNemar's test has it, up to the number of exchanges."""
     ours, theirs = torch.zeros(40).double(), torch.zeros(40).double()
@@ -124,6 +132,15 @@ def test_scores_are_resampled_and_swapped() -> None:
     assert change.interval[0] > 0
     assert change.p < 0.001
     assert difference(worse, worse).of("micro_f1").p == 1
+
+
+def test_only_losses_in_nats_near_zero_are_rounded() -> None:
+    error = torch.linspace(1e-9, 1e-7, 30).double()
+    better, worse = (replace(sums(torch.zeros(30).double()), loss=loss) for loss in (error, 2 * error))
+    assert difference(better, worse).loss_p == 1
+    found = difference(better, worse, in_nats=False)
+    assert found.loss == pytest.approx(-float(error.mean()))
+    assert found.loss_p < 0.001
 
 
 def test_rounding_is_no_difference() -> None:

@@ -84,7 +84,8 @@ def test_an_interval_has_the_digits_of_its_value() -> None:
 
 
 def test_zero_has_no_sign() -> None:
-    assert phrase("pearson", -0.0001) == "a Pearson correlation of 0.000"
-    assert (metric_value(-0.0001, "loss"), metric_value(-0.0001, "loss", "+")) == ("0.000", "+0.000")
+    assert phrase("pearson", -1e-14) == "a Pearson correlation of 0.000"
+    assert (metric_value(-1e-14, "loss"), metric_value(-1e-14, "loss", "+")) == ("0.000", "+0.000")
+    assert phrase("squared_error", 2e-6) == "a mean squared error of 2e-06"
     assert phrase("loss", 1234567.0) == "a loss of 1.2e+06"
     assert phrase("loss", 999999.0, -2e9) == "a loss of 999999.000 and -2e+09"

@@ -97,7 +97,7 @@ def intervals(model: Predictions, seed: int = 0) -> Intervals:
     return Intervals(_wilson_interval(model) if has_wilson else accuracy, loss, scores)
 
 
-def difference(first: Predictions, second: Predictions, seed: int = 0) -> Difference:
+def difference(first: Predictions, second: Predictions, seed: int = 0, in_nats: bool = True) -> Difference:
     """Return the first model's metrics minus the second's. Losses of a sample that differ by rounding alone are ties.
 
     Accuracy and loss are NaN, without intervals and tests, if the models do not predict as often: means over the tokens
@@ -107,6 +107,7 @@ def difference(first: Predictions, second: Predictions, seed: int = 0) -> Differ
         first: predictions of one model.
         second: predictions of the other, on the same samples in the same order.
         seed: seed of the resampling.
+        in_nats: whether losses are in nats, so that even those near zero have the error of a logarithm.
     """
     scores = {
         name: _score_difference(score, second.scores[name], seed)
@@ -117,15 +118,16 @@ def difference(first: Predictions, second: Predictions, seed: int = 0) -> Differ
         return Difference(nan, None, nan, nan, None, nan, scores)
     counts = (first.counts.numpy(), second.counts.numpy())
     accuracy = (first.correct.numpy(), counts[0], second.correct.numpy(), counts[1])
-    loss = (first.loss.numpy(), counts[0], _without_rounding(first, second), counts[1])
+    loss = (first.loss.numpy(), counts[0], _without_rounding(first, second, in_nats), counts[1])
+    change, loss_change = float(_difference_of_means(*accuracy)), float(_difference_of_means(*loss))
     are_classes = len(first.labels) and len(second.labels)
     return Difference(
-        float(_difference_of_means(*accuracy)),
+        change,
         _interval(_difference_of_means, accuracy, seed),
-        _mcnemar_p(first, second) if are_classes else _permutation_p(accuracy[0], accuracy[2], seed),
-        float(_difference_of_means(*loss)),
+        _mcnemar_p(first, second) if are_classes else _permutation_p(_difference_of_means, accuracy, change, seed),
+        loss_change,
         _interval(_difference_of_means, loss, seed),
-        _permutation_p(loss[0], loss[2], seed),
+        _permutation_p(_difference_of_means, loss, loss_change, seed),
         scores,
     )
 
@@ -135,15 +137,15 @@ def predicts_as_often(first: Predictions, second: Predictions) -> bool:
     return bool(first.counts.equal(second.counts))
 
 
-def _without_rounding(first: Predictions, second: Predictions) -> Any:
+def _without_rounding(first: Predictions, second: Predictions, in_nats: bool) -> Any:
     """Return the second model's summed losses of samples, or the first's where both differ by rounding alone.
 
     In float32, logits of two models that compute the same, in different bases, differ by about 1e-5. The loss differs
-    by as much, relative to itself if it is small. A loss near zero also has the error of the logarithm that it is the
-    difference of, about 1e-6 for each prediction.
+    by as much, relative to itself if it is small. A loss in nats near zero also has the error of the logarithm that it
+    is the difference of, about 1e-6 for each prediction.
     """
     losses = first.loss.numpy(), second.loss.numpy()
-    rounding = ROUNDING * np.abs(losses[0]) + NEAR_ZERO * first.counts.numpy()
+    rounding = ROUNDING * np.abs(losses[0]) + (NEAR_ZERO * first.counts.numpy() if in_nats else 0.0)
     return np.where(np.abs(losses[0] - losses[1]) <= rounding, *losses)
 
 
@@ -155,10 +157,11 @@ def _score_difference(first: Score, second: Score, seed: int) -> ScoreDifference
         return first.of(*columns[:count]) - first.of(*columns[count:])
 
     value = float(difference_of(*data))
-    return ScoreDifference(value, _interval(difference_of, data, seed), _swapping_p(difference_of, data, value, seed))
+    p = _permutation_p(difference_of, data, value, seed)
+    return ScoreDifference(value, _interval(difference_of, data, seed), p)
 
 
-def _swapping_p(difference_of: Any, data: Sequence[Any], value: float, seed: int) -> float:
+def _permutation_p(difference_of: Any, data: Sequence[Any], value: float, seed: int) -> float:
     """Return the p-value of the test that swaps the answers of two models sample by sample (Noreen, 1989).
 
     It is NaN if the difference is, which is no more extreme than another.
@@ -169,15 +172,25 @@ def _swapping_p(difference_of: Any, data: Sequence[Any], value: float, seed: int
     """
     if isnan(value):
         return nan
-    half = len(data) // 2
-    rng = np.random.default_rng(seed)
-    extreme = 0
-    for _ in range(RESAMPLES // RESAMPLES_AT_ONCE):
-        swap = rng.random((RESAMPLES_AT_ONCE, len(data[0]))) < 0.5
+    half, count = len(data) // 2, len(data[0])
+    if count < 2:
+        return 1.0
+
+    def swapped(swap: Any, others: Any, axis: int) -> Any:
         firsts = [np.where(swap, data[index + half], data[index]) for index in range(half)]
         seconds = [np.where(swap, data[index], data[index + half]) for index in range(half)]
-        extreme += int((np.abs(difference_of(*firsts, *seconds)) >= abs(value) - 1e-12).sum())
-    return min(1.0, (extreme + 1) / (RESAMPLES + 1))
+        return difference_of(*firsts, *seconds)
+
+    test = permutation_test(
+        (np.zeros(count, int), np.ones(count, int)),  # the model whose answers stand first, and the other one
+        swapped,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=RESAMPLES_AT_ONCE,
+        rng=np.random.default_rng(seed),
+    )
+    return float(test.pvalue)
 
 
 def _arrays(score: Score) -> tuple[Any, ...]:
@@ -225,20 +238,3 @@ def _mcnemar_p(first: Predictions, second: Predictions) -> float:
     only_second = int((second.correct > first.correct).sum())
     discordant = only_first + only_second
     return float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
-
-
-def _permutation_p(first: Any, second: Any, seed: int) -> float:
-    if np.isnan(first).any() or np.isnan(second).any():
-        return nan
-    if len(first) < 2 or np.array_equal(first, second):
-        return 1.0
-    test = permutation_test(
-        (first, second),
-        lambda a, b, axis: (a - b).mean(axis),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        batch=RESAMPLES_AT_ONCE,
-        rng=np.random.default_rng(seed),
-    )
-    return float(test.pvalue)
