@@ -83,3 +83,25 @@ def test_samples_chosen_in_python(models: list[Path], data: Path, tmp_path: Path
         ran = run("report", fused.save(tmp_path / name))
         assert ran.status == status, ran
         assert not status or REFUSED[0] in ran.err
+
+
+def test_what_is_measured_is_read_by_flags_of_its_own(models: list[Path], tmp_path: Path, run: Run) -> None:
+    """Neither the split of the fusion counts, nor its columns for other samples."""
+    data, out = tmp_path / "d", tmp_path / "out"
+    data.mkdir()
+    rows = [{"words": row["text"], "who": row["label"], "text": "anna", "label": "carl"} for row in ROWS]
+    for split, part in (("train", rows), ("test", rows[:12])):
+        jsonl(data / f"{split}.jsonl", part)
+    columns = ("--text-column", "words", "--label-column", "who")
+    assert run("fuse", *models, "-o", out, "--data", data, "--split", "train", *columns, *FLOW).status == 0
+
+    def measured(*flags: Any) -> tuple[str | None, int]:
+        ran = run("report", out, *flags)
+        assert ran.status == 0, ran
+        found = json.loads((out / "report.json").read_text())["measured"]
+        return found["split"], found["rows"][0]["metrics"]["samples"]
+
+    assert measured() == ("test", 12)
+    assert measured("--split", "train") == ("train", 24)
+    assert measured("--data", jsonl(tmp_path / "other.jsonl", ROWS[:6])) == (None, 6)
+    assert measured("--data", jsonl(tmp_path / "others.jsonl", rows[:8]), *columns) == (None, 8)

@@ -7,7 +7,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from transfuse.base.libraries import quiet_libraries
-from transfuse.cli.flags import FlagValues, Quiet, takes_options
+from transfuse.cli.flags import READING, FlagValues, Quiet, takes_options
 from transfuse.cli.help_texts import REPORT
 from transfuse.cli.output import OutputMode, console, output_mode
 from transfuse.config.job import Job
@@ -21,7 +21,7 @@ transfuse demo -o demo  # a few minutes on two cores; ends with a table and demo
 """
 
 
-@takes_options((Job, ["batch_size", "device", "cache", "allow_pickle"]), helps=REPORT)
+@takes_options((Job, ["batch_size", "device", "cache", "allow_pickle", *READING]), helps=REPORT)
 def report(
     mode: OutputMode,
     flags: FlagValues,

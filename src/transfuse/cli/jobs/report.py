@@ -19,7 +19,7 @@ from transfuse.checkpoint.writing.owned import REPORT_PAGE
 from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
 from transfuse.cli.jobs.report_files import check_unmeasured, report_texts, update_card, write_report
 from transfuse.cli.jobs.report_inputs import check_same_samples, read_record, samples_of, unchanged_path
-from transfuse.config.data_options import is_generated
+from transfuse.config.data_options import DataOptions, is_generated
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.data.tasks import with_model_ids
@@ -47,6 +47,7 @@ MATCHING = (
     "vocab",
     "weights",
 )
+COLUMNS = ("text_column", "label_column", "image_column", "lines")  # options that fit one source of samples
 DEFAULT_LIMIT = 2000  # samples that a report measures on by default
 
 
@@ -84,7 +85,8 @@ def report_job(
         limit: the number of samples to measure on; None: `DEFAULT_LIMIT`.
         folder: the folder to write to; None: `output`. The model card is left as it is if this is another folder.
         cache: the cache of the fusion, if it had one.
-        changes: options that do not change the alignment, such as the device.
+        changes: options that do not change the alignment, such as the device, and how the samples to measure on are
+            read. By default, these are the test split, and with other samples, the columns with usual names.
 
     Returns:
         The path of the page, and the report.
@@ -99,14 +101,19 @@ def report_job(
     recorded = non_default_options(record)
     if "spec" in recorded:
         recorded["spec"] = resolved(recorded["spec"], record["directory"])
-    options: Options = make(Options, recorded | changes)
+    given = data is not None
+    fit_others = {name for name in recorded if name == "split" or (given and name in COLUMNS)}
+    kept = {name: value for name, value in recorded.items() if name not in fit_others}
+    measuring: Options = make(Options, kept | changes)
+    options: Options = make(
+        Options, recorded | {name: value for name, value in changes.items() if name not in DataOptions.model_fields}
+    )
     options.torch_device()
     base = unchanged_path(record["base"], record["directory"]) if "base" in record else None
     architecture, *_ = check_checkpoints([*paths, *([base] if base else [])], options, check_fusible)
     fusion_data = samples_of(record, output)
-    given = data is not None
     test_data = data if given else fusion_data
-    test_samples = samples_to_measure(test_data, paths[0], architecture, limit or DEFAULT_LIMIT, options, given)
+    test_samples = samples_to_measure(test_data, paths[0], architecture, limit or DEFAULT_LIMIT, measuring, given)
     target = output if folder is None else folder
     if test_samples is None or not test_samples.labeled:
         check_unmeasured(target, test_samples is not None)
@@ -119,6 +126,8 @@ def report_job(
     check_same_samples(record, matched.context.batches)
     if has_samples_in_memory(record):
         matched = replace(matched, options=options, data=record["data"])
+    blocks = {name: getattr(measuring, name) for name in ("block_size", "stride")}
+    matched = replace(matched, options=matched.options.model_copy(update=blocks))
     report = build_report(matched, load_model(output), record, output.resolve().name, test_samples, progress)
     write_report(target, report.texts)
     if target.resolve() == output.resolve():
