@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from transfuse.evaluation.metrics import Metrics
 from transfuse.evaluation.statistics import Difference, Intervals, ScoreDifference
+from transfuse.report.carried import carried_verdict
 from transfuse.report.facts import Measurement, Role, Row
 from transfuse.report.measure import part_of_anchor
 from transfuse.report.verdict import UNMEASURED, controls_note, verdict
@@ -148,3 +149,12 @@ def test_only_controls_that_were_measured_are_explained() -> None:
     assert controls_note(measured(fusion), fitted) == ""
     third = measured(fusion, row(part_of_anchor(1 / 3), "control", 0.1))
     assert controls_note(third, fitted).endswith("its control. 33% of the anchor ignores the other models.")
+
+
+def test_the_share_of_a_gain_is_in_nats() -> None:
+    losses = {"new base": 3.0, "base": 3.2, "tuned": 2.2}
+    parents = [row(name, "parent", 0.5, loss) for name, loss in losses.items()]
+    measures = ("accuracy", "loss", "perplexity")
+    said = carried_verdict(Measurement([*parents, row("f", "fusion", 0.5, 2.5)], {}, {}, measures))
+    assert said.startswith("The carried model reaches a perplexity of 12.2")
+    assert "That is 50% of what tuning gained" in said

@@ -17,7 +17,7 @@ def carried_verdict(measured: Measurement) -> str:
     """Return how the carried model compares with the tuned model and the new base.
 
     The share of the gain is the gain of the carried model over the new base, divided by that of the tuned model over
-    its base, by the headline metric.
+    its base, by the headline metric. For language models, both gains are in nats of loss, not in perplexity.
     """
     new_base, base, tuned = measured.of("parent")
     (carried,) = measured.of("fusion")
@@ -27,13 +27,14 @@ def carried_verdict(measured: Measurement) -> str:
     if not measured.labeled:
         return f"Without labels, the carried model reaches {named['carried'].replace('parents', 'tuned model')}."
     text = f"The carried model reaches {named['carried']}, and the tuned model {named['tuned']}"
-    gain = measured.quality(tuned) - measured.quality(base)
+    measure = "loss" if measured.headline == "perplexity" else measured.headline
+    gain = measured.quality(tuned, measure) - measured.quality(base, measure)
     if not measured.bases_predict:
         return text + "."
     if gain < MIN_GAIN:
         reached = measured.phrase(base)
         return f"{text}. Its base reaches {reached} here, so tuning gained nothing; check the order of BASE and TUNED."
-    share = (measured.quality(carried) - measured.quality(new_base)) / gain
+    share = (measured.quality(carried, measure) - measured.quality(new_base, measure)) / gain
     return f"{text}. That is {share:.0%} of what tuning gained; the new base alone reaches {named['new base']}."
 
 
