@@ -194,11 +194,13 @@ def test_a_message_lists_the_first_columns_of_a_wide_table() -> None:
 
 
 def test_labels_with_an_empty_or_a_fractional_cell(tmp_path: Path) -> None:
-    for number, (rows, what) in enumerate([("a,1\nb,\nc,0\n", "is empty"), ("a,1\nb,0.5\n", "holds 0.5")]):
+    empty = r"1 of 3 samples has no label, the first in row 1 \(from 0\); .* remove them"
+    fractional = r"column 'label' holds 0.5 in row 1 \(from 0\), so .*; correct"
+    for number, (rows, message) in enumerate([("a,1\nb,\nc,0\n", empty), ("a,1\nb,0.5\n", fractional)]):
         path = tmp_path / f"{number}.csv"
         path.write_text(f"text,label\n{rows}")
         for label in (None, "label"):
-            with pytest.raises(DataError, match=rf"column 'label' {what} in row 1 \(from 0\), so .*; corr") as caught:
+            with pytest.raises(DataError, match=message) as caught:
                 load_samples(path, label=label).require_labels()
             assert not isinstance(caught.value, NoLabelsError)
         samples = load_samples(path)

@@ -1,14 +1,16 @@
 """A split without labels, such as the test split of GLUE, is passed over if no split was asked for."""
 
+from math import nan
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kinds import NAMES, SENTENCES, bert, classes, jsonl, text
+from kept_warnings import KeptWarnings
+from kinds import NAMES, SENTENCES, THINGS, bert, classes, jsonl, text
 from transformers import BertForSequenceClassification
 
 import transfuse
-from transfuse.errors import DataError
+from transfuse.errors import DataError, TransfuseError
 
 
 def test_the_next_split_is_measured_if_no_sample_has_a_label(tmp_path: Path) -> None:
@@ -76,3 +78,36 @@ def test_an_empty_column_of_a_table(tmp_path: Path, options: dict[str, Any]) -> 
         (tmp_path / "data" / f"{split}.csv").write_text("".join(["text,label\n", *rows]))
     (record,) = transfuse.evaluate(model, tmp_path / "data").records()
     assert (record["split"], "loss" in record) == ("validation", True)
+
+
+@pytest.mark.parametrize(
+    ("options", "labels", "missing"),
+    [
+        (classes(NAMES), [name for name, _, _ in SENTENCES], None),
+        (classes(NAMES), [NAMES.index(name) for name, _, _ in SENTENCES], -1),
+        (classes(NAMES), [float(NAMES.index(name)) for name, _, _ in SENTENCES], None),
+        ({"num_labels": 1}, [row / 7 for row in range(len(SENTENCES))], None),
+        ({"num_labels": 1}, [row / 7 for row in range(len(SENTENCES))], nan),
+        (
+            {"problem_type": "multi_label_classification", **classes((*NAMES, *THINGS))},
+            [[name, thing] for name, thing, _ in SENTENCES],
+            None,
+        ),
+    ],
+    ids=["names", "ids", "fractions", "numbers", "not a number", "sets"],
+)
+def test_single_rows_without_a_label_are_left_out(
+    tmp_path: Path, options: dict[str, Any], labels: list[Any], missing: float | None
+) -> None:
+    """They are told about when models are measured, and refused in training."""
+    model = bert(tmp_path / "model", BertForSequenceClassification, 0, **options)
+    rows = [{"text": text(*each), "label": label} for each, label in zip(SENTENCES, labels, strict=True)]
+    partly = [rows[0], rows[1] | {"label": missing}, *rows[2:]]
+    heard = KeptWarnings()
+    (found,) = transfuse.evaluate(model, partly, progress=heard).records()
+    (expected,) = transfuse.evaluate(model, [rows[0], *rows[2:]]).records()
+    assert found["samples"] == expected["samples"]
+    assert found["loss"] == expected["loss"]
+    assert any("1 of 24 samples has no label and is left out" in line for line in heard.lines)
+    with pytest.raises(TransfuseError, match="1 of 24 samples has no label, the first in row 1"):
+        transfuse.finetune(model, partly)

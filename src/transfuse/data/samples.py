@@ -92,9 +92,10 @@ class Samples:
         """
         if limit is not None and limit < 1:
             raise DataError(f"{self.name}: cannot take {counted(limit, 'sample')}; ask for 1 or more")
-        return self._select(np.random.default_rng(seed).permutation(len(self))[:limit].tolist())
+        return self.select(np.random.default_rng(seed).permutation(len(self))[:limit].tolist())
 
-    def _select(self, indices: Sequence[int]) -> "Samples":
+    def select(self, indices: Sequence[int]) -> "Samples":
+        """Return the samples at `indices`, in this order."""
         return replace(self, dataset=self.dataset.select(indices), rows=tuple(self.rows[index] for index in indices))
 
     def batches(self, prepare: Prepare, batch_size: int) -> Iterator[dict[str, Tensor]]:
@@ -192,7 +193,7 @@ class Samples:
         missing = len(self) - len(written)
         if missing:
             left_out = f"{missing} of {counted(len(self), 'text')} {are(missing)} empty and left out"
-            texts = texts._select(written).with_note(left_out)
+            texts = texts.select(written).with_note(left_out)
         if incomplete:
             texts = texts.with_note(
                 f"{counted(incomplete, 'sample')} {have(incomplete)} an empty part, which stays empty"

@@ -9,13 +9,13 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.batch import IGNORED_LABEL, Batch
-from transfuse.base.counted import are, counted
+from transfuse.base.counted import are, counted, have
 from transfuse.base.progress import Progress, silent
 from transfuse.config.settings import Settings
 from transfuse.data.column_kinds import holds_labels
 from transfuse.data.columns import raw_values
 from transfuse.data.files.splits import EVALUATION, canonical_split
-from transfuse.data.labels.numeric_labels import CLASS_PART, NUMBER_NAMES
+from transfuse.data.labels.numeric_labels import CLASS_PART, NUMBER_NAMES, SET_NAMES
 from transfuse.data.load import open_samples
 from transfuse.data.measured_tasks import measured_task
 from transfuse.data.parts import find_column, shown_classes
@@ -26,6 +26,8 @@ from transfuse.data.text.blocks import in_blocks
 from transfuse.data.text.questions import window_preparer
 from transfuse.errors import DataError, NoLabelsError
 from transfuse.evaluation.predictor import Predictor, agreement_predictor, label_predictor
+
+LABEL_COLUMNS = {"classes": (), "numbers": NUMBER_NAMES, "label_sets": SET_NAMES}  # the usual ones of some kinds
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ def measured_samples(
     """Return samples to measure a model on: with labels if the data has them, otherwise without.
 
     If no row of a split has a label, as in the test split of GLUE, the next one is read, unless the options name one.
+    Rows without a label are left out, with a note, if others have one.
 
     Args:
         architecture: name of the model's class.
@@ -135,7 +138,7 @@ def measured_samples(
     model_task = measured_task(architecture, config)
     problem: DataError | None = None
     try:
-        samples = model_task.labeled(rows)
+        samples = model_task.labeled(_labeled_rows(rows, model_task.kind))
     except DataError as error:
         problem = error
     if _has_no_label(samples, problem):
@@ -149,6 +152,33 @@ def measured_samples(
     if problem is not None:
         raise problem
     return MeasuredSamples(samples, model_task, True)
+
+
+def _labeled_rows(samples: Samples, kind: str) -> Samples:
+    """Return the samples that have a label, with a note on the others; all if none has one.
+
+    Args:
+        kind: what the model predicts. Of tags, answers and target texts, all samples are returned.
+    """
+    if kind not in LABEL_COLUMNS:
+        return samples
+    is_class = kind == "classes"
+    column = samples.label if is_class else samples.chosen_label
+    column = column or find_column(samples, LABEL_COLUMNS[kind], holds_labels)
+    if column is None:
+        return samples
+    values = raw_values(samples.dataset, column)
+    labeled = [row for row, value in enumerate(values) if _is_label(value, is_class)]
+    missing = len(samples) - len(labeled)
+    if not labeled or not missing:
+        return samples
+    note = f"{missing} of {counted(len(samples), 'sample')} {have(missing)} no label and {are(missing)} left out"
+    return samples.select(labeled).with_note(note)
+
+
+def _is_label(value: Any, is_class: bool) -> bool:
+    """Return whether a value is a label, and not null, NaN or a negative class."""
+    return value is not None and value == value and not (is_class and isinstance(value, int) and value < 0)
 
 
 def _has_no_label(samples: Samples, problem: DataError | None = None) -> bool:
@@ -179,6 +209,6 @@ def _next_split(data: Any, options: Settings, rows: Samples, model_task: Task) -
     with suppress(DataError):
         found = open_samples(data, options, others)
         note = f"{rows.name}: no sample has a label, so that split {found.split} is read"
-        labeled = model_task.labeled(replace(found, notes=(note, *found.notes)))
+        labeled = model_task.labeled(_labeled_rows(replace(found, notes=(note, *found.notes)), model_task.kind))
         return None if found.split == rows.split or _has_no_label(labeled) else labeled
     return None

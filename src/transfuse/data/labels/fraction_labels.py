@@ -12,7 +12,7 @@ LARGEST = 2**53  # up to which every whole number has a fraction of 64 bits
 
 
 def with_whole_labels(dataset: Dataset, chosen: str | None) -> Dataset:
-    """Return a dataset whose labels are whole numbers if they were stored as fractions, as 1.0 is, without empty cells.
+    """Return a dataset whose labels are whole numbers if they were stored as fractions, as 1.0 is. Empty cells stay.
 
     Args:
         chosen: the column of labels; None: one with a usual name, if no other column holds labels.
@@ -23,7 +23,7 @@ def with_whole_labels(dataset: Dataset, chosen: str | None) -> Dataset:
     values = raw_values(dataset, column)
     if not all(map(_is_whole, values)):
         return dataset
-    return with_values(dataset, column, [int(value) for value in values])
+    return with_values(dataset, column, [None if _is_empty(value) else int(value) for value in values])
 
 
 def no_labels_error(
@@ -40,10 +40,7 @@ def no_labels_error(
     if column := _fractions(dataset, chosen):
         values = raw_values(dataset, column)
         wrong = next((index for index, value in enumerate(values) if not _is_whole(value)), None)
-        where = "has empty or fractional cells"
-        if wrong is not None:
-            what = "is empty" if values[wrong] is None else f"holds {values[wrong]:g}"
-            where = f"{what} in row {rows[wrong]} (from 0)"
+        where = "has fractional cells" if wrong is None else f"holds {values[wrong]:g} in row {rows[wrong]} (from 0)"
         return DataError(
             f"{source}: column {column!r} {where}, so its numbers are not classes; correct or remove such rows"
         )
@@ -59,9 +56,13 @@ def _fractions(dataset: Dataset, chosen: str | None) -> str | None:
     """Return the column of labels if it holds fractions, and something at all."""
     floats = [name for name, feature in dataset.features.items() if is_number(feature) and not could_be_label(feature)]
     column = preferred(floats, LABEL_NAMES) if chosen is None else chosen if chosen in floats else None
-    is_empty = column is None or all(value is None for value in raw_values(dataset, column))
+    is_empty = column is None or all(_is_empty(value) for value in raw_values(dataset, column))
     return None if is_empty else column
 
 
+def _is_empty(value: float | None) -> bool:
+    return value is None or value != value
+
+
 def _is_whole(value: float | None) -> bool:
-    return value is not None and float(value).is_integer() and abs(value) <= LARGEST
+    return value is None or value != value or (float(value).is_integer() and abs(value) <= LARGEST)
