@@ -52,6 +52,7 @@ def test_means_of_rows_and_columns_do_not_count() -> None:
     assert abs(correlation(first + common, second + common)) < 0.1
     assert correlation(first, first + common) == pytest.approx(1, abs=1e-4)
     assert correlation(first, torch.zeros(40, 50)) == 0
+    assert correlation(torch.zeros(40, 50), torch.zeros(40, 50)) == 1
 
 
 def test_a_copy_of_another_size_and_one_moved_matrix_are_noticed() -> None:

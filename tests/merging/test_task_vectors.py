@@ -9,7 +9,7 @@ import torch
 from cases import CASES
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, RobertaConfig, RobertaForSequenceClassification
 
 import transfuse
 from transfuse.errors import ConfigError
@@ -201,6 +201,25 @@ def test_another_base_is_refused() -> None:
         ConfigError, match=r"model 1 was not fine-tuned from the base .*, less than 0.7\), .*; give the model"
     ):
         transfuse.fuse(parents, base=VIT.build(5).float(), merge="ties")
+
+
+def test_heads_that_began_apart_have_no_task_vector() -> None:
+    case = next(case for case in CASES if case.name == "BertForMaskedLM")
+    sizes = dict(case.sizes)
+    build = RobertaForSequenceClassification
+    torch.manual_seed(0)
+    base = build(RobertaConfig(**sizes))
+    torch.manual_seed(1)
+    parents = [tuned(base, seed, 0.001) for seed in (1, 2)]
+    parents[1].classifier.load_state_dict(build(RobertaConfig(**sizes)).classifier.state_dict())
+    message = (
+        r"^model 2: its head was not fine-tuned from that of the base .*; fuse all but the heads with --head anchor"
+    )
+    for align in ("none", "exact"):
+        with pytest.raises(ConfigError, match=message):
+            transfuse.fuse(parents, base=base, merge="ties", align=align)
+    fused = transfuse.fuse(parents, base=base, merge="ties", head="anchor").model
+    torch.testing.assert_close(fused.classifier.dense.weight, parents[0].classifier.dense.weight)
 
 
 def test_depth_runs_from_the_embeddings_to_the_head() -> None:

@@ -164,7 +164,7 @@ def _aligned(inputs: Inputs, options: Options, context: AlignContext, checks_bas
         first, second = _alignments(inputs.networks, context, inputs.borrowed)
         descendant = (first.spec, first.carried, [second.carried])
     if checks_base:
-        check_descendants(*descendant, [changed.name], old.name, OWN_BASE)
+        check_descendants(*descendant, [changed.name], old.name, OWN_BASE, OWN_BASE)
     return first, second
 
 

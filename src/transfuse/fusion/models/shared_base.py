@@ -28,6 +28,7 @@ from transfuse.network.spec import Spec
 
 MATRICES = 8  # that are compared where the others need not be read
 SHARED = 0.7  # correlation of every compared matrix from which the units of two models correspond
+OTHER_HEADS = "fuse all but the heads with --head anchor"
 CHOICES = ("align", "match_on", "groups", "basis")  # options with which a user asks for an alignment
 
 
@@ -63,13 +64,14 @@ def base_correlation(
     return sum(values) / len(values) if values else None
 
 
-def correlations(spec: Spec, first: Tensors, second: Tensors) -> list[float]:
+def correlations(spec: Spec, first: Tensors, second: Tensors, left_out: Collection[str] = ()) -> list[float]:
     """Return the correlation of each compared matrix of two models; empty if they cannot be compared.
 
     Args:
         spec: the declaration of both, unfused.
+        left_out: names of tensors that are not compared.
     """
-    names = compared_matrices(spec, first, MATRICES)
+    names = compared_matrices(spec, first, MATRICES, left_out)
     return [value for name in names for value in _pairwise([first[name], second[name]])]
 
 
@@ -100,7 +102,7 @@ def correlation(first: Float[Tensor, "row column"], second: Float[Tensor, "row c
     """Return how two matrices agree, from -1 to 1, without what the means of rows and columns explain.
 
     This is the concordance correlation (Lin, 1989): matrices of different sizes agree less than their correlation says,
-    because a copy whose weights are scaled against each other has to be aligned.
+    because a copy whose weights are scaled against each other has to be aligned. Two matrices of zeros agree.
     """
     one, other = (_centered(matrix) for matrix in (first, second))
     squares = float(one.square().sum() + other.square().sum())
@@ -180,22 +182,35 @@ def check_descendants(
     names: Sequence[str],
     base_name: str,
     advice: str = "give the model that all were fine-tuned from, or leave base out and choose merge mean",
+    head_advice: str = OTHER_HEADS,
 ) -> None:
     """Check that every model descends from a base, all in one basis.
+
+    The heads are compared last, because fine-tunes of one base may begin with random heads of their own.
 
     Args:
         names: what to call the models in messages.
         base_name: what to call the base in messages.
         advice: what to do if a model does not.
+        head_advice: what to do if only its head does not.
 
     Raises:
-        ConfigError: a model does not.
+        ConfigError: a model does not, or its head does not.
     """
+    head = spec.part("head")
+    own = [op.matrix for op in spec.linears() if op.matrix in head and op.matrix in base and _is_compared(op, all)]
     for name, tensors in zip(names, models, strict=True):
-        found = correlations(spec, base, tensors)
+        found = correlations(spec, base, tensors, head)
         if not found or min(found) < SHARED:
             lowest = f"some matrix correlates by {min(found, default=0):.2f}, less than {SHARED}"
             raise ConfigError(
                 f"{name} was not fine-tuned from {base_name} ({lowest}), so its difference is not a task vector;"
                 f" {advice}"
+            )
+        of_head = [value for matrix in own for value in _pairwise([base[matrix], tensors[matrix]])]
+        if of_head and min(of_head) < SHARED:
+            lowest = f"some matrix correlates by {min(of_head):.2f}, less than {SHARED}"
+            raise ConfigError(
+                f"{name}: its head was not fine-tuned from that of {base_name} ({lowest}), so its difference is not a"
+                f" task vector; {head_advice}"
             )
