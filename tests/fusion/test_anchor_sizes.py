@@ -161,6 +161,11 @@ def test_without_samples_nothing_tells_what_matters() -> None:
         transfuse.fuse([narrow, widened(narrow, 2)])
 
 
+def dinov3(seed: int) -> PreTrainedModel:
+    """A model with rotary positions, whose heads share no keys."""
+    return next(case for case in CASES if case.name == "DINOv3ViTModel").build(seed)
+
+
 @pytest.mark.parametrize(
     ("build", "changes", "reason"),
     [
@@ -170,6 +175,7 @@ def test_without_samples_nothing_tells_what_matters() -> None:
             "its heads have 4 channels, and those of the anchor have 6.*whose heads agree",
         ),
         (gpt2, {"n_head": 1}, "its heads have.*use --align flow"),
+        (dinov3, {"num_attention_heads": 1}, "its heads have 16 channels.*whose heads agree"),
     ],
 )
 def test_heads_of_other_sizes(build: Any, changes: dict[str, Any], reason: str) -> None:

@@ -14,7 +14,7 @@ from transfuse.network.sizes import EMBEDDING_WIDTH, Sizes, head_size, heads_mak
 from transfuse.shrinking.blocks import why_not_removable
 from transfuse.shrinking.possible import checked_sizes
 
-ROTARY = ("rope_parameters", "rotary_dim")  # fields of models with rotary positions
+ROTARY = ("rope_parameters", "rope_theta", "rotary_dim")  # fields of models with rotary positions
 
 
 def least_sizes(own: Sizes, wanted: Sizes) -> Sizes:
