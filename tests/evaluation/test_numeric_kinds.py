@@ -56,8 +56,6 @@ def test_several_numbers(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="1 number in a label, but the model predicts 2"):
         transfuse.evaluate(model, Dataset.from_dict({"text": TEXTS, "label": NUMBERS}))
-    with pytest.raises(DataError, match="1 of 24 samples has no label, the first in row 0"):
-        transfuse.evaluate(model, Dataset.from_dict({"text": TEXTS, "label": [None, *pairs[1:]]}))
 
 
 def layouts() -> dict[str, Dataset]:
@@ -95,6 +93,35 @@ def test_multi_label_by_hand(tmp_path: Path, layout: str) -> None:
     assert entry["accuracy"] == accuracy_score(expected, predicted)
     assert entry["classes"]["boats"]["f1"] == pytest.approx(f1_score(expected[:, 4], predicted[:, 4]))
     assert entry["classes"]["boats"]["support"] == expected[:, 4].sum()
+
+
+def test_columns_of_classes_are_those_of_every_order(tmp_path: Path) -> None:
+    """A model and itself with its classes in another order, and in capitals."""
+    model = bert(tmp_path / "a", BertForSequenceClassification, 2, **MULTI)
+    turned = BertForSequenceClassification.from_pretrained(model)
+    with torch.no_grad():
+        for values in (turned.classifier.weight, turned.classifier.bias):
+            values.copy_(values.roll(1, 0))
+    order = [name.upper() for name in (LABELS[-1], *LABELS[:-1])]
+    turned.config.update(classes(order))
+    turned.save_pretrained(tmp_path / "b")
+    for name in ("columns", "names"):
+        one, other = transfuse.evaluate([model, tmp_path / "b"], layouts()[name], processor=model).records()
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
+        assert (other["micro_f1"], other["classes"]["boats"]) == (one["micro_f1"], one["classes"]["boats"])
+
+
+def test_errors_of_small_numbers_are_told_apart(tmp_path: Path) -> None:
+    """A mean squared error of 1e-8 is not zero."""
+    model = bert(tmp_path / "a", BertForSequenceClassification, 1, num_labels=1)
+    other = BertForSequenceClassification.from_pretrained(model)
+    with torch.no_grad():
+        other.classifier.bias.add_(1e-4)
+    data = Dataset.from_dict({"text": TEXTS, "score": logits(model)[:, 0].tolist()})
+    found = transfuse.evaluate([str(model), other], data, processor=str(model)).records()[0]
+    difference = found["against"][0]["squared_error"]
+    assert difference["value"] == pytest.approx(-1e-8, rel=0.1)
+    assert difference["p"] < 0.01
 
 
 def test_a_class_that_the_model_lacks(tmp_path: Path) -> None:
@@ -164,7 +191,6 @@ def test_labels_that_are_no_numbers(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=match):
             transfuse.evaluate(model, rows, **options)
 
-    refused(float("nan"), r"1 of \d+ samples has no score, the first in row 1")
     refused(float("inf"), "the label inf is not finite; correct or remove it")
     refused(2.0, r"column 'name' \(label_column\) does not hold numbers; these do: 'score'", label_column="name")
 

@@ -28,7 +28,7 @@ from transfuse.errors import DataError
 
 NUMBER_NAMES = (*LABEL_NAMES, "score", "similarity_score", "similarity", "rating", "stars", "value")
 SET_NAMES = (*LABEL_NAMES, "classes", "tags", "categories", "topics", "genres", "emotions")
-CLASS_PART = "is "  # of a sample: whether it has a class, whose number follows
+CLASS_PART = "is "  # of a sample: whether it has a class, whose name follows
 Preparer = Callable[..., Prepare]
 
 
@@ -71,7 +71,7 @@ def with_label_sets(samples: Samples, config: PreTrainedConfig) -> Samples:
                 f"{samples.name}: no column of lists of classes, and no column {name!r} of 0 and 1; name the column"
                 " of lists 'labels', or give one column for each class of the model"
             )
-        columns[f"{CLASS_PART}{index}"] = numeric[name.casefold()]
+        columns[_class_part(name)] = numeric[name.casefold()]
     for column in columns.values():
         _require_indicators(samples, column)
     return with_parts(samples, samples.text, _inputs(samples) | columns)
@@ -131,7 +131,12 @@ def indicators_of(row: Mapping[str, Any], config: PreTrainedConfig) -> list[floa
         class_id = class_ids(row["names"], config)
         present = {class_id(value) for value in row["classes"]}
         return [float(index in present) for index in range(count)]
-    return [float(row[f"{CLASS_PART}{index}"]) for index in range(count)]
+    return [float(row[_class_part(config.id2label[index])]) for index in range(count)]
+
+
+def _class_part(name: str) -> str:
+    """Return the name of the part that says whether a sample has a class, whichever number a model gives the class."""
+    return CLASS_PART + name.strip().casefold()
 
 
 def _require_entries(samples: Samples, column: str) -> None:
