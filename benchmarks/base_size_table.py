@@ -11,11 +11,11 @@ NAMES = {
 }
 
 
-def table() -> str:
+def table(name: str = "base-size") -> str:
     """Return processor seconds, their ratio to the floor, those of aligning and merging, and the peak memory."""
     lines = []
     floors: dict[str, float] = {}
-    for row in load("base-size")["rows"]:
+    for row in load(name)["rows"]:
         if row["way"] == "floor":
             floors[row["model"]] = row["seconds"]
         stages = row.get("stages", {})

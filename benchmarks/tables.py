@@ -71,6 +71,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "starts-classes": partial(default_table.starts, "classes"),
     "glmc": glmc_table.table,
     "base-size": base_size_table.table,
+    "base-size-480": partial(base_size_table.table, "base-size-480"),
     "carry": carry_table.table,
     **{f"other-sizes-{data}": partial(other_sizes.table, data) for data in ("digits", "cifar10", "books")},
     "side-by-side": side_by_side.table,
