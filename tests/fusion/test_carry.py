@@ -180,6 +180,37 @@ def test_to_a_larger_symmetric_copy_it_is_exact(labels: int | None, sizes: dict[
     assert distance(quick.model, tuned, images(3)) < 1e-3
 
 
+def test_blocks_that_only_the_new_base_has_stay_as_they_are() -> None:
+    base, new_base = vit(1), vit(2, num_hidden_layers=5)
+    fusion = transfuse.carry(base, tuned_copy(base, 0.2), new_base)
+    assert "its blocks take the places 0, 2 (from 0)" in fusion.record["resized"][0]
+    before = new_base.state_dict()
+    changed = {
+        name.split(".")[2]
+        for name, values in fusion.model.state_dict().items()
+        if name.startswith("vit.layers.") and not torch.allclose(values, before[name], atol=1e-5)
+    }
+    assert changed == {"0", "2"}
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [("T5ForConditionalGeneration", {"d_model": 48}), ("MixtralForCausalLM", {"num_local_experts": 6})],
+)
+def test_models_whose_sizes_cannot_change_teach_a_new_base(name: str, sizes: dict[str, int]) -> None:
+    case = next(each for each in CASES if each.name == name)
+    base, new_base = case.build(1), case.architecture(case.configure(**sizes))
+    with pytest.raises(ConfigError, match="so the new base learns from samples; give --data"):
+        transfuse.carry(base, tuned_copy(base), new_base)
+
+
+def test_why_a_base_cannot_be_widened_is_said() -> None:
+    base, new_base = bert(BertForMaskedLM, 1), bert(BertForMaskedLM, 2, hidden_size=36)
+    message = r"has a width of 24, the new base model has 36.* would have to be a multiple.*, so the new base learns"
+    with pytest.raises(ConfigError, match=message):
+        transfuse.carry(base, tuned_copy(base), new_base)
+
+
 def test_a_narrower_new_base_is_taught(tmp_path: Path) -> None:
     base, new_base = vit(1, hidden_size=36, intermediate_size=40), vit(2)
     tuned = tuned_copy(base, 0.2)
@@ -231,7 +262,7 @@ WIDTHS_DIFFER = r"hidden_size is .*, that of the tuned model is 36; a fine-tune 
         ("base, tuned, other, images", {"basis": "common"}, f"basis: {NO_SUCH_OPTION}"),
         ("base, tuned, other, images", {"grow": 1.5}, f"grow: {NO_SUCH_OPTION}"),
         ("base, tuned, other, images", {"positions": "anchor"}, f"positions: {NO_SUCH_OPTION}"),
-        ("wide, wide tuned, base", {}, "without changing its function, so the new base learns from samples"),
+        ("wide, wide tuned, base", {}, "has 24.*, so the new base learns from samples"),
         ("base, base again, other", {}, "the tuned model: has the weights of the base model, so there is nothing"),
         ("base, base, other", {}, "the base model: is both the base and the tuned model"),
         ("base, tuned, tuned", {}, "the new base model: is both the new base and the tuned model"),

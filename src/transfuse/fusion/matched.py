@@ -17,10 +17,10 @@ from transfuse.distillation.history import History
 from transfuse.errors import ConfigError
 from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.cache_keys import CacheKeys
-from transfuse.fusion.carrying.requirements import OTHER_OPTIONS
 from transfuse.fusion.grow import GrowthPlan
 from transfuse.fusion.models.inputs import Inputs
 from transfuse.fusion.other_processors import OtherProcessor
+from transfuse.fusion.sizes.changes import OTHER_SIZES
 from transfuse.merging.fitting.fit_data import CarryTargets
 from transfuse.network.model import Network
 
@@ -117,12 +117,10 @@ class Matched:
             ConfigError: there are more than two models, they have different sizes, or they were not aligned by their
                 exact symmetries.
         """
-        if self.carry is not None and self.options.align == "none":
-            raise ConfigError(OTHER_OPTIONS)
         if self.base_correlation is not None:
             raise ConfigError("maps: models of one base are not aligned; choose align exact, or leave maps out")
-        if self.inputs.resized:
-            raise ConfigError("maps: a model got the sizes of another one first; leave maps out, or give equal sizes")
+        if self.inputs.resized or (self.carry is not None and self.options.align == "none"):
+            raise ConfigError(OTHER_SIZES)
         check_mapped(self.options, 2 if self.carry else len(self.networks))
         names = {"anchor": self.networks[0].name, "source": self.networks[1].name}
         facts = names | {"architecture": type(self.anchor).__name__, "match_on": self.context.match_on}

@@ -10,7 +10,7 @@ from transfuse.base.progress import Progress
 from transfuse.base.timing import peak_bytes
 from transfuse.checkpoint.writing.locked_output import locked_output
 from transfuse.cli.jobs.fuse import written_after
-from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
+from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible, check_mapped_sizes
 from transfuse.cli.jobs.report import DEFAULT_LIMIT, samples_to_measure
 from transfuse.cli.jobs.written import Written
 from transfuse.config.job import Job
@@ -33,6 +33,8 @@ def plan_job(job: Job, keep: str | None, progress: Progress) -> FusionPlan:
     """
     *_, tuned_class = check_checkpoints(job.models, job, check_fusible)
     new_base, base, tuned = job.models
+    if job.maps is not None:
+        check_mapped_sizes([new_base, base], job)
     data, kept = (calibration_samples(name, tuned_class, job) for name in (job.data, keep))
     with planned_limit(job.max_memory):
         return carry_plan(base, tuned, new_base, data, kept, job.max_memory, progress, **job.options())
@@ -53,6 +55,8 @@ def carry_job(job: Job, keep: str | None, progress: Progress) -> Written:
     job.torch_device()
     *_, tuned_class = check_checkpoints(job.models, job, check_fusible)
     new_base, base, tuned = job.models
+    if job.maps is not None:
+        check_mapped_sizes([new_base, base], job)
     with locked_output(output):
         data, kept = (calibration_samples(name, tuned_class, job) for name in (job.data, keep))
         samples = samples_to_measure(job.data, tuned, tuned_class, DEFAULT_LIMIT, job) if job.report else None

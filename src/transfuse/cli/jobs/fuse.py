@@ -16,7 +16,7 @@ from transfuse.base.unique_json import read_json
 from transfuse.checkpoint.reading.companions import RECORD
 from transfuse.checkpoint.reading.sentences import check_sentence_modules
 from transfuse.checkpoint.writing.push import push_folder
-from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible
+from transfuse.cli.jobs.inspection import check_checkpoints, check_fusible, check_mapped_sizes
 from transfuse.cli.jobs.quality import measured_quality, quick_measurement
 from transfuse.cli.jobs.report import DEFAULT_LIMIT, Report, build_report, samples_to_measure
 from transfuse.cli.jobs.report_files import after_writing, update_card, write_report
@@ -52,6 +52,8 @@ def fuse_job(job: Job, work: WorkDir, progress: Progress) -> Written:
     output = Path(str(job.output))
     job.torch_device()
     anchor, *_ = check_checkpoints(job.all_models(), job, check_fusible)
+    if job.maps is not None:
+        check_mapped_sizes(job.models, job)
     with working_in(work, output) as written:
         samples = calibration_samples(job.data, anchor, job)
         test_samples = samples_to_measure(job.data, job.models[0], anchor, DEFAULT_LIMIT, job) if job.report else None

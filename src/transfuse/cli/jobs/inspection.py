@@ -17,13 +17,14 @@ from transfuse.config.settings import Settings
 from transfuse.data.files.splits import CALIBRATION
 from transfuse.data.load import open_samples
 from transfuse.data.measured_tasks import check_trainable
-from transfuse.errors import SpecError
+from transfuse.errors import ConfigError, SpecError
 from transfuse.evaluation.samples import MeasuredSamples, measured_samples
 from transfuse.fusion.calibration import calibrate
 from transfuse.fusion.models.compatible import borrowed_by_sources, checked_networks, load, with_anchor_form
 from transfuse.fusion.models.vocabulary import token_rows
 from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.fusion.sizes.anchor_sizes import with_anchor_sizes
+from transfuse.fusion.sizes.changes import OTHER_SIZES, changeable_sizes
 from transfuse.fusion.sizes.samples import SizeSamples
 from transfuse.network.class_order import warn_of_order
 from transfuse.network.families import FAMILIES, declare
@@ -102,6 +103,14 @@ class Loaded:
     batches: list[Batch]
     context: AlignContext
     samples: MeasuredSamples
+
+
+def check_mapped_sizes(models: Sequence[str], options: Settings) -> None:
+    """Raise `ConfigError` if two checkpoints, between which maps are to lead, have different sizes."""
+    configs = [read_config(local_directory(name, options.pickle_policy())) for name in models]
+    first, second = (changeable_sizes(config, widths=True) for config in configs)
+    if first != second:
+        raise ConfigError(OTHER_SIZES)
 
 
 def load_for_measurement(

@@ -41,6 +41,8 @@ from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.fusion.planning.data_memory import check_readable_samples
 from transfuse.fusion.planning.plan import Estimate
 from transfuse.fusion.planning.with_data import DataEstimate
+from transfuse.fusion.sizes.changes import depth
+from transfuse.fusion.sizes.idle_blocks import idle_tensors
 from transfuse.merging.fitting.fit_data import CarryTargets
 from transfuse.network.model import Network
 
@@ -146,6 +148,9 @@ def _opened(
     if not any(found.borrowed):  # a new head may be all that was tuned
         check_differs(changed, old, "give a fine-tune")
         check_differs(changed, new, "give another new base")
+    if found.resized and depth(old.model.config):  # what tuning changed in copies of its blocks stays out of the others
+        idle = idle_tensors(old.model, old.spec, old.tensors)
+        changed = replace(changed, tensors={**changed.tensors, **{name: old.tensors[name] for name in idle}})
     origins = (*found.origins[1:], found.origins[0])
     return replace(found, models=[new.model, old.model, changed.model], networks=[new, old, changed], origins=origins)
 

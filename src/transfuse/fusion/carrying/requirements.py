@@ -41,13 +41,12 @@ OTHER_FUNCTION = "give three models that take the same inputs and compute alike"
 OTHER_TOKENS = "all three models must share one vocabulary"
 POSITIONS = ("position_id", "distance")  # how the names of spaces of positions end
 NEW_BASE = 1  # its place among the tuned model, the new base and the base, the order in which they are opened
-NARROWER = "the base cannot get the widths of the new base without changing its function, so the new base"
-OTHER_WIDTHS = f"{NARROWER} learns from samples; give --data, or a new base of the same configuration"
+WITHOUT_DATA = "the new base learns from samples; give --data, or a new base of the same configuration"
 OTHER_HEAD = (
-    f"{NARROWER} cannot take the head of the tuned model; give three models with one head and one list of classes"
+    "the new base cannot take the head of the tuned model; give three models with one head and one list of classes"
 )
-OTHER_EFFORT = f"{NARROWER} is trained; leave --effort quick out"
-OTHER_OPTIONS = f"{NARROWER} is not aligned; leave --groups, --match-on and --maps out"
+UNTRAINED = "the new base is trained; leave --effort quick out"
+OTHER_OPTIONS = "the new base is not aligned; leave --groups and --match-on out"
 UNTRAINED_MERGE = "least-squares"  # how models are merged if nothing is trained
 
 
@@ -107,15 +106,15 @@ def options_for(options: Options, new_base: Model, base: Model, tuned: Model, ha
     order, names = [empty[2], *empty[:2]], [tuned_name, new_name, base_name]
     unresized = options.model_copy(update={**changes, "align": "none"})  # the new base keeps its own widths
     _check_alike(with_anchor_form(order, names, unresized, like=NEW_BASE), names)
-    if has_other_widths(*empty[:2]) and not _gets_widths(empty, names_by_role(models)):
-        if not has_data:
-            raise ConfigError(OTHER_WIDTHS)
-        if changes:
-            raise ConfigError(OTHER_HEAD)
-        if not options.learning().trains:
-            raise ConfigError(OTHER_EFFORT)
-        if options.groups != "all" or options.match_on != "both":
-            raise ConfigError(OTHER_OPTIONS)
+    if reason := _why_not_aligned(order, names):
+        for is_wrong, message in (
+            (not has_data, WITHOUT_DATA),
+            (bool(changes), OTHER_HEAD),
+            (not options.learning().trains, UNTRAINED),
+            (options.groups != "all" or options.match_on != "both", OTHER_OPTIONS),
+        ):
+            if is_wrong:
+                raise ConfigError(f"{reason}, so {message}")
         changes = {"align": "none"}
     return options.model_copy(update=changes)
 
@@ -130,17 +129,23 @@ def has_other_widths(model: PreTrainedModel, other: PreTrainedModel) -> bool:
     return any(units[name] != other_units[name] for name in shared)
 
 
-def _gets_widths(empty: Sequence[PreTrainedModel], names: Sequence[str]) -> bool:
-    """Return whether the base and the tuned model can get the widths of the new base without changing their function.
+def _why_not_aligned(empty: Sequence[PreTrainedModel], names: Sequence[str]) -> str | None:
+    """Return why the base cannot get the widths of the new base at the same function; None if it can, or has them.
 
     Args:
-        empty: the new base, the base and the tuned model, without weights.
+        empty: the tuned model, the new base and the base, without weights.
     """
+    _, new_base, base = empty
+    if not has_other_widths(new_base, base):
+        return None
+    _, new_name, base_name = names
     try:
-        with_anchor_sizes(empty, names)
-    except ConfigError:
-        return False
-    return True
+        resized, _ = with_anchor_sizes([base, new_base], [base_name, new_name], like=1)
+    except ConfigError as error:
+        return str(error).rpartition("; ")[0]  # without the advice, which is for fusions
+    if not has_other_widths(new_base, resized):
+        return None
+    return f"{base_name}: has other widths than {new_name}, and they cannot be changed"
 
 
 def _check_same_tokens(models: Sequence[Model]) -> None:
@@ -235,10 +240,11 @@ def carry_plan(
     paths = [tuned, new_base, base]
     chosen = carry_options(options, data is not None, keep is not None)
     chosen = options_for(chosen, new_base, base, tuned, data is not None)
-    empty = with_anchor_form([empty_model(path, chosen) for path in paths], paths, chosen, like=NEW_BASE)
+    stored = [empty_model(path, chosen) for path in paths]
+    empty = with_anchor_form(stored, paths, chosen, like=NEW_BASE)
     check_compatible(empty, paths)
     weights = Estimate(empty, chosen)
-    plan = fusion_plan(paths, empty, weights, streamable=False, streams=False)
+    plan = fusion_plan(paths, stored, weights, streamable=False, streams=False)
     source = processor_source(new_base, tuned, type(empty[0]).__name__)
     estimate = carry_estimate(weights, source, data, keep)
     if estimate is None:

@@ -7,6 +7,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transfuse.errors import SpecError
 from transfuse.network.sizes import Sizes, sizes_of
 
+OTHER_SIZES = "maps: the models have different sizes, and maps lead between models of equal sizes; leave maps out"
+
 
 def depth(config: PreTrainedConfig) -> int | None:
     """Return the number of blocks of a model; None if it has several stacks, or if the number is unknown."""
