@@ -425,6 +425,7 @@ def test_samples_in_memory_are_needed_only_if_units_were_matched_on_them(run: Ru
     for merge in ("least-squares", "mean"):
         transfuse.fuse(paths, TEXTS, merge=merge).save(tmp_path / merge)
     assert run("report", tmp_path / "least-squares", "--data", tmp_path / "texts.txt").status == 0
+    one_line(run("report", tmp_path / "least-squares", "--lines"), ["lines", "no file of samples", "--data"])
     one_line(
         run("report", tmp_path / "mean", "--data", tmp_path / "texts.txt"),
         ["mean", "samples in memory", "transfuse eval"],

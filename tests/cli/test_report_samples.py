@@ -72,6 +72,7 @@ def test_texts_by_the_models_are_the_same_again(tmp_path: Path, run: Run) -> Non
     out = tmp_path / "out"
     assert run("fuse", *paths, "-o", out, "--data", "generated", "--samples", 20, *FLOW).status == 0
     assert "samples_sha256" in record(out)
+    one_line(run("report", out, "--split", "test"), ["split", "no file of samples", "--data"])
     ran = run("report", out)
     assert ran.status == 0, ran
 

@@ -24,7 +24,7 @@ from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.data.tasks import with_model_ids
 from transfuse.data.text.generation import calibration_samples
-from transfuse.errors import DataError, SpecError
+from transfuse.errors import ConfigError, DataError, SpecError
 from transfuse.evaluation.samples import MeasuredSamples, measured_samples
 from transfuse.fusion.compare import Row
 from transfuse.fusion.match import match
@@ -93,8 +93,8 @@ def report_job(
 
     Raises:
         TransfuseError: `output` has no fusion, an input of the fusion is missing or has changed, the samples that units
-            were matched on have changed, or the folder has a report with measurements and there are no labeled samples
-            for another one.
+            were matched on have changed, `changes` say how to read samples and there are none in a file, or the folder
+            has a report with measurements and there are no labeled samples for another one.
     """
     record = read_record(output)
     paths = [unchanged_path(model, record["directory"]) for model in record["models"]]
@@ -113,6 +113,9 @@ def report_job(
     architecture, *_ = check_checkpoints([*paths, *([base] if base else [])], options, check_fusible)
     fusion_data = samples_of(record, output)
     test_data = data if given else fusion_data
+    reading = [name for name in DataOptions.model_fields if changes.get(name)]
+    if reading and (test_data is None or is_generated(test_data)):
+        raise ConfigError(f"{reading[0]}: the fusion has no file of samples to read; give samples with --data")
     test_samples = samples_to_measure(test_data, paths[0], architecture, limit or DEFAULT_LIMIT, measuring, given)
     target = output if folder is None else folder
     if test_samples is None or not test_samples.labeled:
