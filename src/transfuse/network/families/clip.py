@@ -7,10 +7,10 @@ from math import prod
 
 from transfuse.network.builder import Builder, Normed
 from transfuse.network.families.parts import Config
-from transfuse.network.families.parts_blocks import CLIP_NAMES, block_sizes, pre_norm_blocks
 from transfuse.network.families.parts_images import pixels
+from transfuse.network.families.parts_towers import text_tower, tower_blocks
 from transfuse.network.patch_grid import patch_grid
-from transfuse.network.space import Group, Space
+from transfuse.network.space import Group
 from transfuse.network.spec import Spec
 from transfuse.network.token_layout import Tokens
 
@@ -80,23 +80,4 @@ def _vision(s: Builder, config: Config, p: str) -> Normed:
     s.embedding(f"{p}embeddings.position_embedding", s.fixed("position_id", 1 + prod(grid)), position)
     x = s.join("vision.embed", position, s.concatenate("vision.tokens", patch, token))
     s.post_norm(f"{p}pre_layrnorm", x)
-    return blocks(s, config, f"{p}encoder.", "vision", x, f"{p}post_layernorm")
-
-
-def text_tower(s: Builder, config: Config, p: str) -> Normed:
-    """Declare everything from tokens to the last norm."""
-    s.part = "embeddings"
-    token, position = (s.free(f"text.{name}", config.hidden_size) for name in ("token", "position"))
-    s.embedding(f"{p}embeddings.token_embedding", s.fixed("vocabulary", config.vocab_size), token)
-    s.embedding(
-        f"{p}embeddings.position_embedding", s.fixed("text.position_id", config.max_position_embeddings), position
-    )
-    x = s.join("text.embed", token, position)
-    return blocks(s, config, f"{p}encoder.", "text", x, f"{p}final_layer_norm")
-
-
-def blocks(s: Builder, config: Config, p: str, tower: str, x: Space, last: str) -> Normed:
-    """Declare the blocks of a tower and its last norm."""
-    x = pre_norm_blocks(s, f"{p}layers", x, block_sizes(config), CLIP_NAMES, label=f"{tower}.")
-    s.part = "head"
-    return s.norm(last, x)
+    return tower_blocks(s, config, f"{p}encoder.", "vision", x, f"{p}post_layernorm")

@@ -18,7 +18,6 @@ class BlockNames:
 
 
 VIT_NAMES = BlockNames(("layernorm_before", "layernorm_after"), "attention", "o_proj")
-CLIP_NAMES = BlockNames(("layer_norm1", "layer_norm2"), "self_attn", "out_proj")
 
 
 @dataclass(frozen=True)

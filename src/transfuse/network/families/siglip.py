@@ -7,11 +7,11 @@ which is compared with that of the text. Therefore its mean counts, although its
 from math import prod
 
 from transfuse.network.builder import Builder, Normed
-from transfuse.network.families.clip import blocks, text_tower
 from transfuse.network.families.parts import Config, feed_forward
 from transfuse.network.families.parts_attention import attention
 from transfuse.network.families.parts_heads import linear_head
 from transfuse.network.families.parts_images import pixels
+from transfuse.network.families.parts_towers import text_tower, tower_blocks
 from transfuse.network.patch_grid import patch_grid
 from transfuse.network.space import Group, Space
 from transfuse.network.spec import Spec
@@ -81,7 +81,7 @@ def _vision(s: Builder, config: Config, p: str) -> Normed:
     s.linear(f"{p}embeddings.patch_embedding", pixels(s, config), patch)
     s.embedding(f"{p}embeddings.position_embedding", s.fixed("position_id", prod(grid)), position)
     x = s.join("vision.embed", position, patch)
-    return blocks(s, config, f"{p}encoder.", "vision", x, f"{p}post_layernorm")
+    return tower_blocks(s, config, f"{p}encoder.", "vision", x, f"{p}post_layernorm")
 
 
 def _pool(s: Builder, config: Config, p: str, h: Normed) -> Space:
