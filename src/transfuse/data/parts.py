@@ -1,6 +1,5 @@
 """Find the parts of samples, such as a question and its context, by the usual names of columns."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -16,6 +15,7 @@ from transfuse.data.labels.class_matching import OTHER_TASK, UNKNOWN_ORDER, alph
 from transfuse.data.samples import Samples
 from transfuse.data.text.messages import holds_messages
 from transfuse.errors import DataError, NoLabelsError
+from transfuse.network.class_order import are_unnamed
 
 Fits = Callable[[Any], bool]
 
@@ -133,8 +133,8 @@ def _matched(names: tuple[str, ...] | None, classes: tuple[tuple[int, str], ...]
 def shown_classes(config: PreTrainedConfig, names: Sequence[str] | None) -> dict[int, str]:
     """Return the class names of a model, or those of the data if the model has none and as many classes."""
     classes = dict(config.id2label or {})
-    unnamed = all(re.fullmatch(rf"label_{index}", name, re.IGNORECASE) for index, name in classes.items())
-    return dict(enumerate(names)) if unnamed and names is not None and len(names) == len(classes) else classes
+    fits = names is not None and len(names) == len(classes) and are_unnamed(classes)
+    return dict(enumerate(names or ())) if fits else classes
 
 
 def holds_words(feature: Any) -> bool:

@@ -49,8 +49,17 @@ def _labels(config: PreTrainedConfig) -> dict[int, str]:
 
 
 def _folded(labels: Mapping[int, str]) -> dict[int, str]:
-    """Return names as they are compared, without case and outer blanks."""
-    return {index: name.strip().casefold() for index, name in labels.items()}
+    return {index: folded_name(name) for index, name in labels.items()}
+
+
+def folded_name(name: str) -> str:
+    """Return a class name as it is compared, without case and outer blanks."""
+    return name.strip().casefold()
+
+
+def are_unnamed(labels: Mapping[int, str]) -> bool:
+    """Return whether each class is called by its own number, as LABEL_0 is, so that names say nothing."""
+    return all(folded_name(name) == f"label_{index}" for index, name in labels.items())
 
 
 @dataclass(frozen=True)

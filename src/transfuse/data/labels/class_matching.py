@@ -9,6 +9,7 @@ from datasets import Dataset
 from transfuse.base.counted import counted
 from transfuse.data.columns import listed_names, raw_values
 from transfuse.errors import DataError
+from transfuse.network.class_order import are_unnamed, folded_name
 
 OTHER_TASK = "use the data, or the model, of the other task"
 UNKNOWN_ORDER = (
@@ -73,11 +74,11 @@ def match_classes(names: Sequence[str] | None, id2label: Mapping[int, str], wher
     """
     if names is None:
         return None
-    model = {int(index): _folded(name) for index, name in id2label.items()}
-    keys = [_folded(name) for name in names]
+    model = {int(index): folded_name(name) for index, name in id2label.items()}
+    keys = [folded_name(name) for name in names]
     if keys == [model[index] for index in sorted(model)]:
         return dict(enumerate(sorted(model)))
-    unnamed = all(re.fullmatch(rf"label_{index}", name) for index, name in model.items())
+    unnamed = are_unnamed(model)
     ids = {name: [index for index in model if model[index] == name] for name in model.values()}
     if unnamed:
         ids |= {str(index): [index] for index in model}
@@ -119,11 +120,7 @@ def alphabetical_order(names: Sequence[str], classes: int, where: str) -> str:
     )
 
 
-def _folded(name: str) -> str:
-    return name.strip().casefold()
-
-
 def _spelled(name: str) -> str:
     """Return a name as the number or boolean that a table of text makes of it is written: "1" for "01"."""
-    folded = _folded(name)
+    folded = folded_name(name)
     return str(int(folded)) if re.fullmatch(r"[+-]?\d+", folded) else folded

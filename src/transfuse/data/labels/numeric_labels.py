@@ -25,6 +25,7 @@ from transfuse.data.parts import (
 )
 from transfuse.data.samples import Prepare, Samples
 from transfuse.errors import DataError
+from transfuse.network.class_order import folded_name
 
 NUMBER_NAMES = (*LABEL_NAMES, "score", "similarity_score", "similarity", "rating", "stars", "value")
 SET_NAMES = (*LABEL_NAMES, "classes", "tags", "categories", "topics", "genres", "emotions")
@@ -136,7 +137,7 @@ def indicators_of(row: Mapping[str, Any], config: PreTrainedConfig) -> list[floa
 
 def _class_part(name: str) -> str:
     """Return the name of the part that says whether a sample has a class, whichever number a model gives the class."""
-    return CLASS_PART + name.strip().casefold()
+    return CLASS_PART + folded_name(name)
 
 
 def _require_entries(samples: Samples, column: str) -> None:
