@@ -91,6 +91,19 @@ def test_scores_of_a_few_samples_are_exchanged_in_every_way() -> None:
     assert difference(better, worse).scores["score"].p == 2 / 2**10
 
 
+def test_one_sample_alone_tells_nothing() -> None:
+    """Whichever model has it: with or without the swap, both differ as much."""
+    for seed in range(10):
+        values = torch.rand(300, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        other = values.clone()
+        other[3] *= 1.01
+        first, second = (
+            replace(sums(loss), scores={"score": Score((loss, torch.ones(300)), ratio)}) for loss in (values, other)
+        )
+        found = difference(first, second, seed)
+        assert min(found.accuracy_p, found.loss_p, found.scores["score"].p) > 0.9
+
+
 def test_exact_matches_are_tested() -> None:
     """As McNemar's test has it, up to the number of exchanges."""
     ours, theirs = torch.zeros(40).double(), torch.zeros(40).double()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isnan, nan
+from math import isfinite, isnan, nan
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from transfuse.evaluation.metrics import Predictions, Score, perplexity
 RESAMPLES = 2000
 RESAMPLES_AT_ONCE = 50  # limits the memory
 ROUNDING = 1e-4  # relative difference of losses that rounding explains
+TIE_DIGITS = 6  # of a difference, in units of the one that is tested; the order of a sum changes those behind
 NEAR_ZERO = 1e-6  # absolute difference per prediction that rounding explains, in nats
 Interval = tuple[float, float]
 
@@ -175,11 +176,12 @@ def _permutation_p(difference_of: Any, data: Sequence[Any], value: float, seed: 
     half, count = len(data) // 2, len(data[0])
     if count < 2:
         return 1.0
+    scale = value if value and isfinite(value) else 1.0
 
     def swapped(swap: Any, others: Any, axis: int) -> Any:
         firsts = [np.where(swap, data[index + half], data[index]) for index in range(half)]
         seconds = [np.where(swap, data[index], data[index + half]) for index in range(half)]
-        return difference_of(*firsts, *seconds)
+        return np.round(difference_of(*firsts, *seconds) / scale, TIE_DIGITS)
 
     test = permutation_test(
         (np.zeros(count, int), np.ones(count, int)),  # the model whose answers stand first, and the other one
