@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from datasets import Dataset, DatasetDict, Features, List, Value
 from kept_warnings import KeptWarnings
 from kinds import NAMES, SENTENCES, THINGS, bert, classes, jsonl, text
 from transformers import BertForSequenceClassification
 
 import transfuse
 from transfuse.errors import DataError, TransfuseError
+
+SETS = {"problem_type": "multi_label_classification", **classes((*NAMES, *THINGS))}
 
 
 def test_the_next_split_is_measured_if_no_sample_has_a_label(tmp_path: Path) -> None:
@@ -69,6 +72,27 @@ def test_a_split_without_labels_is_read_as_before_if_no_other_has_any(tmp_path: 
     assert transfuse.evaluate(model, tmp_path / "data").records()[0]["split"] == "test"
 
 
+@pytest.mark.parametrize(
+    ("options", "column", "kind", "label", "missing"),
+    [
+        ({"num_labels": 1}, "score", Value("float32"), 0.5, None),
+        ({"num_labels": 1}, "score", Value("float32"), 0.5, nan),
+        (SETS, "tags", List(Value("string")), [NAMES[0]], None),
+    ],
+    ids=["numbers", "not numbers", "sets"],
+)
+def test_splits_of_typed_columns_that_are_empty(
+    tmp_path: Path, options: dict[str, Any], column: str, kind: Any, label: Any, missing: float | None
+) -> None:
+    model = bert(tmp_path / "model", BertForSequenceClassification, 0, **options)
+    features = Features({"text": Value("string"), column: kind})
+    data = DatasetDict()
+    for split, value in {"test": missing, "validation": label}.items():
+        data[split] = Dataset.from_list([{"text": text(*each), column: value} for each in SENTENCES], features=features)
+    (record,) = transfuse.evaluate(model, data).records()
+    assert (record["split"], "loss" in record) == ("validation", True)
+
+
 @pytest.mark.parametrize("options", [{"num_labels": 1}, classes(NAMES)], ids=["numbers", "classes"])
 def test_an_empty_column_of_a_table(tmp_path: Path, options: dict[str, Any]) -> None:
     model = bert(tmp_path / "model", BertForSequenceClassification, 0, **options)
@@ -88,16 +112,12 @@ def test_an_empty_column_of_a_table(tmp_path: Path, options: dict[str, Any]) -> 
         (classes(NAMES), [float(NAMES.index(name)) for name, _, _ in SENTENCES], None),
         ({"num_labels": 1}, [row / 7 for row in range(len(SENTENCES))], None),
         ({"num_labels": 1}, [row / 7 for row in range(len(SENTENCES))], nan),
-        (
-            {"problem_type": "multi_label_classification", **classes((*NAMES, *THINGS))},
-            [[name, thing] for name, thing, _ in SENTENCES],
-            None,
-        ),
+        (SETS, [[name, thing] for name, thing, _ in SENTENCES], None),
     ],
     ids=["names", "ids", "fractions", "numbers", "not a number", "sets"],
 )
 def test_single_rows_without_a_label_are_left_out(
-    tmp_path: Path, options: dict[str, Any], labels: list[Any], missing: float | None
+    tmp_path: Path, options: dict[str, Any], labels: list[Any], missing: float | str | None
 ) -> None:
     """They are told about when models are measured, and refused in training."""
     model = bert(tmp_path / "model", BertForSequenceClassification, 0, **options)
@@ -111,3 +131,19 @@ def test_single_rows_without_a_label_are_left_out(
     assert any("1 of 24 samples has no label and is left out" in line for line in heard.lines)
     with pytest.raises(TransfuseError, match="1 of 24 samples has no label, the first in row 1"):
         transfuse.finetune(model, partly)
+
+
+@pytest.mark.parametrize("unread", ["tags", "class"])
+def test_other_columns_decide_nothing(tmp_path: Path, unread: str) -> None:
+    """Neither for classes that have a column each, nor for numbers beside a text that is called like a label."""
+    model = bert(tmp_path / "model", BertForSequenceClassification, 0, **SETS)
+    rows = [{"text": text(*each)} | {name: int(name in each) for name in (*NAMES, *THINGS)} for each in SENTENCES]
+    partly = [row | {unread: None if index < 20 else "seen"} for index, row in enumerate(rows)]
+    heard = KeptWarnings()
+    (found,) = transfuse.evaluate(model, partly, progress=heard).records()
+    assert (found["samples"], heard.lines) == (24, [])
+    model = bert(tmp_path / "numbers", BertForSequenceClassification, 0, num_labels=1)
+    rows = [{"text": text(*each), "label": "seen", "score": row / 7} for row, each in enumerate(SENTENCES)]
+    rows[3]["score"], rows[4]["label"] = None, None
+    (found,) = transfuse.evaluate(model, rows).records()
+    assert found["samples"] == 23

@@ -8,26 +8,34 @@ from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from transfuse.base.batch import IGNORED_LABEL, Batch
+from transfuse.base.batch import Batch
 from transfuse.base.counted import are, counted, have
 from transfuse.base.progress import Progress, silent
 from transfuse.config.settings import Settings
-from transfuse.data.column_kinds import holds_labels
+from transfuse.data.column_kinds import is_string
 from transfuse.data.columns import raw_values
 from transfuse.data.files.splits import EVALUATION, canonical_split
-from transfuse.data.labels.numeric_labels import CLASS_PART, NUMBER_NAMES, SET_NAMES
+from transfuse.data.labels.numeric_labels import CLASS_PART, NUMBER_NAMES, SET_NAMES, holds_numbers
 from transfuse.data.load import open_samples
 from transfuse.data.measured_tasks import measured_task
-from transfuse.data.parts import find_column, shown_classes
+from transfuse.data.parts import find_column, holds_label_lists, shown_classes
 from transfuse.data.processors import model_preparer
 from transfuse.data.samples import Samples
 from transfuse.data.tasks import Task, task, with_model_ids
 from transfuse.data.text.blocks import in_blocks
 from transfuse.data.text.questions import window_preparer
+from transfuse.data.text.sequences import TARGET_NAMES
+from transfuse.data.text.tagged_words import TAG_NAMES
 from transfuse.errors import DataError, NoLabelsError
 from transfuse.evaluation.predictor import Predictor, agreement_predictor, label_predictor
 
-LABEL_COLUMNS = {"classes": (), "numbers": NUMBER_NAMES, "label_sets": SET_NAMES}  # the usual ones of some kinds
+LABEL_COLUMNS = {
+    "numbers": (NUMBER_NAMES, holds_numbers),
+    "label_sets": (SET_NAMES, holds_label_lists),
+    "entities": (TAG_NAMES, holds_label_lists),
+    "tokens": (TARGET_NAMES, is_string),
+}  # the usual names of labels of some kinds, and what their columns hold
+ROW_BY_ROW = ("classes", "numbers", "label_sets")  # kinds whose rows without a label are left out
 
 
 @dataclass(frozen=True)
@@ -141,7 +149,7 @@ def measured_samples(
         samples = model_task.labeled(_labeled_rows(rows, model_task.kind))
     except DataError as error:
         problem = error
-    if _has_no_label(samples, problem):
+    if _has_no_label(samples, model_task.kind, problem):
         other = _next_split(data if source is None else source, options, rows, model_task)
         if other is not None:
             return MeasuredSamples(other, model_task, True)
@@ -160,15 +168,11 @@ def _labeled_rows(samples: Samples, kind: str) -> Samples:
     Args:
         kind: what the model predicts. Of tags, answers and target texts, all samples are returned.
     """
-    if kind not in LABEL_COLUMNS:
-        return samples
-    is_class = kind == "classes"
-    column = samples.label if is_class else samples.chosen_label
-    column = column or find_column(samples, LABEL_COLUMNS[kind], holds_labels)
+    column = _label_column(samples, kind) if kind in ROW_BY_ROW else None
     if column is None:
         return samples
     values = raw_values(samples.dataset, column)
-    labeled = [row for row, value in enumerate(values) if _is_label(value, is_class)]
+    labeled = [row for row, value in enumerate(values) if _is_label(value, kind)]
     missing = len(samples) - len(labeled)
     if not labeled or not missing:
         return samples
@@ -176,15 +180,24 @@ def _labeled_rows(samples: Samples, kind: str) -> Samples:
     return samples.select(labeled).with_note(note)
 
 
-def _is_label(value: Any, is_class: bool) -> bool:
-    """Return whether a value is a label, and not null, NaN or a negative class."""
-    return value is not None and value == value and not (is_class and isinstance(value, int) and value < 0)
+def _label_column(samples: Samples, kind: str) -> str | None:
+    """Return the column that a model of a kind reads its labels from; None if there is none, or more than one."""
+    if kind == "classes":
+        return samples.label or samples.chosen_label
+    return samples.chosen_label or (find_column(samples, *LABEL_COLUMNS[kind]) if kind in LABEL_COLUMNS else None)
 
 
-def _has_no_label(samples: Samples, problem: DataError | None = None) -> bool:
+def _is_label(value: Any, kind: str) -> bool:
+    """Return whether a value is a label, and not null, NaN, an empty text or a negative class."""
+    is_negative = kind == "classes" and isinstance(value, int) and value < 0
+    return value is not None and value == value and value != "" and not is_negative
+
+
+def _has_no_label(samples: Samples, kind: str, problem: DataError | None = None) -> bool:
     """Return whether no sample has a label: all are missing or negative, or all numbers are -1.
 
     Args:
+        kind: what the model predicts.
         problem: why the samples cannot be measured; None: they can.
     """
     if isinstance(problem, NoLabelsError):
@@ -192,12 +205,8 @@ def _has_no_label(samples: Samples, problem: DataError | None = None) -> bool:
     if problem is None:
         column = samples.parts.get("numbers")
         return column is not None and all(value == -1 for value in raw_values(samples.dataset, column))
-    if samples.label is None:
-        column = samples.chosen_label or find_column(samples, NUMBER_NAMES, holds_labels)
-        return column is not None and all(value is None for value in raw_values(samples.dataset, column))
-    with suppress(DataError):
-        return bool((samples.labels() == IGNORED_LABEL).all())
-    return False
+    column = _label_column(samples, kind)
+    return column is not None and not any(_is_label(value, kind) for value in raw_values(samples.dataset, column))
 
 
 def _next_split(data: Any, options: Settings, rows: Samples, model_task: Task) -> Samples | None:
@@ -210,5 +219,5 @@ def _next_split(data: Any, options: Settings, rows: Samples, model_task: Task) -
         found = open_samples(data, options, others)
         note = f"{rows.name}: no sample has a label, so that split {found.split} is read"
         labeled = model_task.labeled(_labeled_rows(replace(found, notes=(note, *found.notes)), model_task.kind))
-        return None if found.split == rows.split or _has_no_label(labeled) else labeled
+        return None if found.split == rows.split or _has_no_label(labeled, model_task.kind) else labeled
     return None

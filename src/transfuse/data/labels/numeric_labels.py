@@ -39,7 +39,7 @@ def with_numbers(samples: Samples) -> Samples:
     Raises:
         DataError: there is no column of numbers, or a sample has none.
     """
-    column = label_part(samples, NUMBER_NAMES, _numeric, "numbers")
+    column = label_part(samples, NUMBER_NAMES, holds_numbers, "numbers")
     _require_entries(samples, column)
     return with_parts(samples, samples.text, _inputs(samples) | {"numbers": column})
 
@@ -76,6 +76,11 @@ def with_label_sets(samples: Samples, config: PreTrainedConfig) -> Samples:
     for column in columns.values():
         _require_indicators(samples, column)
     return with_parts(samples, samples.text, _inputs(samples) | columns)
+
+
+def holds_numbers(feature: Any) -> bool:
+    """Return whether a column holds numbers, or lists of numbers."""
+    return is_number(feature) or is_number(list_of(feature))
 
 
 def labeled_preparer(base: Preparer, labels: Callable[[Mapping[str, Any], PreTrainedConfig], list[float]]) -> Preparer:
@@ -174,10 +179,6 @@ def _inputs(samples: Samples) -> dict[str, str]:
         return {"image": samples.image}
     assert samples.text is not None
     return {"input": samples.text}
-
-
-def _numeric(feature: Any) -> bool:
-    return not isinstance(feature, ClassLabel) and (is_number(feature) or is_number(list_of(feature)))
 
 
 def _holds_indicators(samples: Samples, column: str, classes: int) -> bool:
