@@ -113,8 +113,9 @@ def test_an_empty_column_of_a_table(tmp_path: Path, options: dict[str, Any]) -> 
         ({"num_labels": 1}, [row / 7 for row in range(len(SENTENCES))], None),
         ({"num_labels": 1}, [row / 7 for row in range(len(SENTENCES))], nan),
         (SETS, [[name, thing] for name, thing, _ in SENTENCES], None),
+        (classes(NAMES), [name for name, _, _ in SENTENCES], ""),
     ],
-    ids=["names", "ids", "fractions", "numbers", "not a number", "sets"],
+    ids=["names", "ids", "fractions", "numbers", "not a number", "sets", "empty texts"],
 )
 def test_single_rows_without_a_label_are_left_out(
     tmp_path: Path, options: dict[str, Any], labels: list[Any], missing: float | str | None

@@ -98,7 +98,7 @@ def class_names(dataset: Dataset, label: str) -> tuple[str, ...] | None:
     if isinstance(feature, ClassLabel):
         return tuple(feature.names)
     if is_string(feature):
-        return tuple(sorted(set(raw_values(dataset, label)) - {None}))
+        return tuple(sorted(set(raw_values(dataset, label)) - {None, ""}))
     return None
 
 

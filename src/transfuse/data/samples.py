@@ -140,7 +140,7 @@ class Samples:
     def labels(self) -> Int[Tensor, " sample"]:
         """Return the class of each sample, with the model's ids after `align_classes`.
 
-        A label that is null or negative in the data becomes `IGNORED_LABEL`.
+        A label that is null, an empty text or negative in the data becomes `IGNORED_LABEL`.
 
         Raises:
             NoLabelsError: there is no label column.
@@ -151,7 +151,7 @@ class Samples:
         values = raw_values(self.dataset, self.label)
         if isinstance(next((value for value in values if value is not None), None), str):
             ids = {name: index for index, name in enumerate(self.names or ())}
-            values = [None if value is None else ids[value] for value in values]
+            values = [ids.get(value) for value in values]
         numbers = [IGNORED_LABEL if value is None else int(value) for value in values]
         if max(numbers, default=0) > torch.iinfo(torch.int64).max:
             raise DataError(f"{self.name}: label {max(numbers)} is too large a number for a class; correct it")
