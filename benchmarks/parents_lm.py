@@ -5,6 +5,8 @@ python benchmarks/parents_lm.py --kind gpt2 --text tinyshakespeare --width 96 --
 python benchmarks/parents_lm.py --kind gpt2 --text tinyshakespeare --width 256 --heads 4 --blocks 6 --epochs 30 \
   --batch-size 32 --dropout 0.2 --device cuda --seeds 1 2 3
 python benchmarks/parents_lm.py --kind llama --text books --width 96 --heads 4 --epochs 8 --seeds 1 2 3 4 5 6
+python benchmarks/parents_lm.py --kind llama --text books --width 96 --heads 8 --kv-heads 2 --head-size 12 \
+  --epochs 8 --seeds 1 --name books-llama-small-heads
 
 The GPT-2 has learned positions, LayerNorm, fused and biased projections, and tied embeddings. The Llama has rotary
 positions, RMSNorm, three key-value heads for six query heads, SwiGLU and an untied head. The tokenizer is a byte-level
@@ -41,7 +43,8 @@ def build(kind: str, vocabulary: int, end: int, length: int, args: argparse.Name
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=vocabulary, max_position_embeddings=length, hidden_size=args.width,
-            num_hidden_layers=args.blocks, num_attention_heads=args.heads, num_key_value_heads=args.heads // 2,
+            num_hidden_layers=args.blocks, num_attention_heads=args.heads,
+            num_key_value_heads=args.kv_heads or args.heads // 2, head_dim=args.head_size,
             intermediate_size=args.width * 8 // 3, attn_implementation="eager", **special,
         )
     )  # fmt: skip
@@ -55,7 +58,7 @@ def next_tokens(model: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
 
 
 def train_parent(seed: int, args: argparse.Namespace) -> None:
-    target = PARENTS / f"{args.text}-{args.kind}-{args.width}-{seed}"
+    target = PARENTS / f"{args.name or f'{args.text}-{args.kind}-{args.width}'}-{seed}"
     target.mkdir(parents=True, exist_ok=True)
     words = byte_pairs(args.text)
     read = passages("train", args.text)
@@ -96,11 +99,14 @@ def main() -> None:
     parser.add_argument("--text", choices=VOCABULARIES, default="warandpeace")
     parser.add_argument("--width", type=int, default=192)
     parser.add_argument("--heads", type=int, default=6)
+    parser.add_argument("--kv-heads", type=int, help="of the Llama; default: one for two query heads")
+    parser.add_argument("--head-size", type=int, help="of the Llama; default: the width divided by the heads")
     parser.add_argument("--blocks", type=int, default=4)
     parser.add_argument("--dropout", type=float, default=0.1, help="for GPT-2; the Llama has no dropout")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--name", help="of the parents' folders, before the seed; default: text, kind and width")
     train_seeds(parser, train_parent)
 
 

@@ -64,7 +64,7 @@ def with_gains(model: PreTrainedModel) -> PreTrainedModel:
 def widened_config(model: PreTrainedModel, factor: float) -> Any:
     own = sizes_of(model.config)
     wide = {role: int(factor * size) for role, size in own.given().items() if role in WIDTHS}
-    return resized(model.config, replace(own, **wide))
+    return resized(model.config, replace(own, head_size=None, **wide))
 
 
 def widened(model: PreTrainedModel, factor: float) -> PreTrainedModel:
@@ -172,10 +172,10 @@ def dinov3(seed: int) -> PreTrainedModel:
         (
             llama,
             {"head_dim": 4, "intermediate_size": 20},
-            "its heads have 4 channels, and those of the anchor have 6.*whose heads agree",
+            "rotary heads of size 4 cannot become heads of size 6.*whose heads agree",
         ),
-        (gpt2, {"n_head": 1}, "its heads have.*use --align flow"),
-        (dinov3, {"num_attention_heads": 1}, "its heads have 16 channels.*whose heads agree"),
+        (gpt2, {"n_head": 1}, "1 head of .* channels would not make a width of 24.*use --align flow"),
+        (dinov3, {"num_attention_heads": 1}, "1 head of 8 channels would not make a width of 16.*whose heads agree"),
     ],
 )
 def test_heads_of_other_sizes(build: Any, changes: dict[str, Any], reason: str) -> None:

@@ -107,15 +107,15 @@ def test_a_ratio_leaves_out_the_sizes_that_are_impossible(tmp_path: Path) -> Non
     assert {sizes.hidden_size for some in candidates(BertModel, BERT, 0.5, True) for sizes in some} != widths
 
 
-def test_another_model_whose_heads_have_another_size_is_refused(tmp_path: Path) -> None:
+def test_another_model_whose_heads_are_larger_is_refused(tmp_path: Path) -> None:
     case = by_name["LlamaForCausalLM"]
     model = case.build()
-    case.configure(num_hidden_layers=1).save_pretrained(tmp_path / "same")
-    case.configure(num_hidden_layers=1, head_dim=2).save_pretrained(tmp_path / "other")
-    ((sizes,),) = possible_sizes(model, model, make(ShrinkOptions, {"like": str(tmp_path / "same")}))
-    assert sizes.layers == 1
-    message = refusal(model, model, like=str(tmp_path / "other"))
-    assert message.startswith(f"like: the sizes of {tmp_path / 'other'} do not fit; its heads have a size of 2, and")
+    case.configure(num_hidden_layers=1, head_dim=2).save_pretrained(tmp_path / "smaller")
+    case.configure(num_hidden_layers=1, head_dim=12).save_pretrained(tmp_path / "larger")
+    ((sizes,),) = possible_sizes(model, model, make(ShrinkOptions, {"like": str(tmp_path / "smaller")}))
+    assert (sizes.layers, sizes.head_size) == (1, 2)
+    message = refusal(model, model, like=str(tmp_path / "larger"))
+    assert message.startswith(f"like: the sizes of {tmp_path / 'larger'} do not fit; head_size: 12 is more than the 6")
 
 
 def test_a_size_that_no_tensor_has_is_refused(tmp_path: Path) -> None:

@@ -48,11 +48,18 @@ def refuses(config: Any, wanted: Sizes, *words: str) -> None:
 
 
 def test_heads_keep_their_size_and_follow_the_width() -> None:
-    assert target_sizes(VIT, Sizes(hidden_size=48)) == Sizes(48, 4, 128, 3)
-    assert target_sizes(GPT2, Sizes(hidden_size=32, layers=2)) == Sizes(32, 2, 256, 2)  # the default of n_inner stays
-    assert target_sizes(LLAMA, Sizes(hidden_size=40)) == Sizes(40, 3, 96, 8, 4)
-    assert target_sizes(LLAMA, Sizes(hidden_size=48, heads=6)) == Sizes(48, 3, 96, 6, 3)
-    assert target_sizes(LLAMA, Sizes(heads=4, kv_heads=2)) == Sizes(64, 3, 96, 4, 2)
+    assert target_sizes(VIT, Sizes(hidden_size=48)) == Sizes(48, 4, 128, 3, None, 16)
+    assert target_sizes(GPT2, Sizes(hidden_size=32, layers=2)) == Sizes(32, 2, 256, 2, None, 16)  # n_inner's default
+    assert target_sizes(LLAMA, Sizes(hidden_size=40)) == Sizes(40, 3, 96, 8, 4, 8)
+    assert target_sizes(LLAMA, Sizes(hidden_size=48, heads=6)) == Sizes(48, 3, 96, 6, 3, 8)
+    assert target_sizes(LLAMA, Sizes(heads=4, kv_heads=2)) == Sizes(64, 3, 96, 4, 2, 8)
+
+
+def test_a_smaller_head_size_makes_a_smaller_width_unless_it_has_a_field() -> None:
+    assert target_sizes(VIT, Sizes(head_size=8)) == Sizes(32, 4, 128, 4, None, 8)
+    assert target_sizes(VIT, Sizes(head_size=8, hidden_size=16)) == Sizes(16, 4, 128, 2, None, 8)
+    assert target_sizes(VIT, Sizes(head_size=8, heads=3)) == Sizes(24, 4, 128, 3, None, 8)
+    assert target_sizes(LLAMA, Sizes(head_size=4)) == Sizes(64, 3, 96, 8, 4, 4)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +67,9 @@ def test_heads_keep_their_size_and_follow_the_width() -> None:
     [
         (VIT, Sizes(hidden_size=50), ["hidden_size", "50", "multiple of 16", "48 or 64"]),
         (VIT, Sizes(heads=2), ["heads", "hidden_size of 32, not 64", "hidden_size 32"]),
-        (VIT, Sizes(hidden_size=32, heads=4), ["heads", "keep their size of 16"]),
+        (VIT, Sizes(hidden_size=32, heads=4), ["heads", "hidden_size 64 or heads 2, or head_size 8"]),
+        (VIT, Sizes(hidden_size=64, head_size=8), ["head_size: with 8", "8 heads, and M has 4", "hidden_size 32"]),
+        (VIT, Sizes(hidden_size=20, head_size=8), ["20 is not a multiple of 8", "16 or 24"]),
         (VIT, Sizes(layers=5), ["layers", "5 is more than the 4 of M"]),
         (VIT, Sizes(intermediate_size=200), ["intermediate_size", "128"]),
         (VIT, Sizes(layers=4), ["M has these sizes already"]),
@@ -178,7 +187,7 @@ def test_heads_of_keys_and_values_that_messages_name_are_possible(heads: int, gr
 def test_a_head_size_counts_even_if_the_class_of_the_configuration_does_not_declare_it() -> None:
     config = Qwen2Config(num_key_value_heads=2, **HEAD_OF_10)
     assert target_sizes(config, Sizes(hidden_size=12)).heads == 4
-    assert target_sizes(config, Sizes(heads=2)) == Sizes(24, 2, config.intermediate_size, 2, 1)
+    assert target_sizes(config, Sizes(heads=2)) == Sizes(24, 2, config.intermediate_size, 2, 1, 10)
     assert resized(config, Sizes(heads=2)).head_dim == 10
     unread = PhiConfig(**HEAD_OF_10)
     assert target_sizes(unread, Sizes(hidden_size=12)).heads == 2

@@ -33,8 +33,14 @@ def counted_sizes(sizes: Mapping[str, int]) -> str:
     Args:
         sizes: by their roles, as in `Sizes`.
     """
-    counts = [counted(size, UNITS[role]) if role in UNITS else f"a width of {size}" for role, size in sizes.items()]
+    counts = [_counted_size(role, size) for role, size in sizes.items()]
     return " and ".join(filter(None, [", ".join(counts[:-1]), counts[-1]]))
+
+
+def _counted_size(role: str, size: int) -> str:
+    if role == "head_size":
+        return f"{counted(size, 'channel')} per head"
+    return counted(size, UNITS[role]) if role in UNITS else f"a width of {size}"
 
 
 def plural(noun: str) -> str:

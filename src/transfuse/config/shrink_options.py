@@ -15,7 +15,7 @@ from transfuse.config.validation import check_trains
 from transfuse.errors import ConfigError
 
 SIZES = "Sizes"
-SIZE_NAMES = ("hidden_size", "layers", "intermediate_size", "heads", "kv_heads", "experts")
+SIZE_NAMES = ("hidden_size", "layers", "intermediate_size", "heads", "kv_heads", "head_size", "experts")
 Ratio = Annotated[Finite, Field(gt=0, lt=1)]
 
 
@@ -41,10 +41,16 @@ class ShrinkOptions(TrainingLength):
     hidden_size: Count | None = option(None, "Width of the residual stream.", "NUMBER", SIZES)
     layers: Count | None = option(None, "Number of blocks.", "NUMBER", SIZES)
     intermediate_size: Count | None = option(None, "Hidden units of each feed-forward network.", "NUMBER", SIZES)
-    heads: Count | None = option(None, "Attention heads of each block. They keep their size.", "NUMBER", SIZES)
+    heads: Count | None = option(None, "Attention heads of each block.", "NUMBER", SIZES)
     kv_heads: Count | None = option(
         None,
         "Heads of keys and values of each block. Default: each one serves as many query heads as before.",
+        "NUMBER",
+        SIZES,
+    )
+    head_size: Count | None = option(
+        None,
+        "Channels of each head. With rotary positions, the old size has to be a multiple.",
         "NUMBER",
         SIZES,
     )

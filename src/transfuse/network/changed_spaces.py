@@ -4,6 +4,8 @@ from transfuse.errors import SpecError
 from transfuse.network.spec import Spec
 from transfuse.network.symmetry import symmetric
 
+RESIZED = ("group", "pair", "frequency")  # last parts of the names of fixed spaces that other sizes may change
+
 
 def changed_sizes(old: Spec, new: Spec) -> dict[str, int]:
     """Return the new units of every space whose size differs, by the name of the space.
@@ -18,6 +20,6 @@ def changed_sizes(old: Spec, new: Spec) -> dict[str, int]:
     changed = {name: other.units for name, other in new_sizes.items() if other.units != sizes[name].units}
     for name in changed:
         space = sizes[name]
-        if not space.free and "group" not in name:
+        if not space.free and name.rpartition(".")[2] not in RESIZED:
             raise SpecError(f"{old.family}: {name} has {space.units} units with a fixed meaning; choose other sizes")
     return changed

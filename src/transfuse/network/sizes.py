@@ -18,11 +18,11 @@ FIELDS = {  # possible names of each size in config.json
     "intermediate_size": HIDDEN,
     "heads": HEADS,
     "kv_heads": ("num_key_value_heads", "num_kv_heads"),
+    "head_size": ("head_dim", "attention_head_size", "d_kv"),
     "experts": ("num_experts", "num_local_experts"),
 }
 ACTIVE = "num_experts_per_tok"
 BLOCK_SETTINGS = ("layer_types", "layers_block_type", "mlp_layer_types", "no_rope_layers")  # lists with one for each
-HEAD_SIZES = ("head_dim", "attention_head_size", "d_kv")
 HEADS_MAKE_WIDTH = ("phi", "stablelm", "gpt_neox")  # model types that do not read head_dim, even if it is set
 EMBEDDING_WIDTH = "embedding_size"
 FOLLOW_WIDTH = ("pooler_hidden_size", "pooler_output_size", EMBEDDING_WIDTH)  # fields that may hold the width once more
@@ -39,6 +39,7 @@ class Sizes:
         intermediate_size: hidden units of each feed-forward network.
         heads: query heads of each block.
         kv_heads: heads of keys and values of each block.
+        head_size: channels of each head.
         experts: experts of each block.
     """
 
@@ -47,6 +48,7 @@ class Sizes:
     intermediate_size: int | None = None
     heads: int | None = None
     kv_heads: int | None = None
+    head_size: int | None = None
     experts: int | None = None
 
     def given(self) -> dict[str, int]:
@@ -55,8 +57,15 @@ class Sizes:
 
 
 def field_of(config: PreTrainedConfig, role: str) -> str | None:
-    """Return the name of a size in the configuration, or None if there is none."""
+    """Return the name of a size in the configuration, or None if there is none.
+
+    The size of a head may be set without being declared.
+    """
     declared = {field.name for field in fields(type(config))}
+    if role == "head_size":
+        if config.model_type in HEADS_MAKE_WIDTH:
+            return None
+        declared |= {name for name, value in vars(config).items() if value}
     return next((name for name in FIELDS[role] if name in declared), None)
 
 
@@ -79,6 +88,8 @@ def sizes_of(config: PreTrainedConfig) -> Sizes:
         )
     if "intermediate_size" in values and values["intermediate_size"] is None:
         values["intermediate_size"] = 4 * values["hidden_size"]  # the default of GPT-2
+    if not values.get("head_size") and type(values["heads"]) is int and values["heads"] > 0:
+        values["head_size"] = values["hidden_size"] // values["heads"]
     return Sizes(**{role: size for role, size in values.items() if role != "experts" or size})
 
 
@@ -96,23 +107,14 @@ def active_parameters(model: PreTrainedModel) -> int:
 
 def head_size(config: PreTrainedConfig) -> int:
     """Return the number of channels of a head."""
-    sizes = sizes_of(config)
-    assert sizes.hidden_size is not None
-    assert sizes.heads is not None
-    return _head_field(config)[1] or sizes.hidden_size // sizes.heads
+    size = sizes_of(config).head_size
+    assert size is not None
+    return size
 
 
 def heads_make_width(config: PreTrainedConfig) -> bool:
     """Return whether the width is the number of heads times their size, because no field holds that size."""
-    return _head_field(config)[0] is None
-
-
-def _head_field(config: PreTrainedConfig) -> tuple[str | None, int | None]:
-    """Return the name and the value of the field for the size of a head, which may be set without being declared."""
-    declared = {field.name for field in fields(type(config))}
-    is_set = {} if config.model_type in HEADS_MAKE_WIDTH else vars(config)
-    name = next((name for name in HEAD_SIZES if name in declared or is_set.get(name)), None)
-    return name, getattr(config, name) if name else None
+    return field_of(config, "head_size") is None
 
 
 def is_valid(config: PreTrainedConfig) -> bool:
@@ -131,9 +133,8 @@ def resized(config: PreTrainedConfig, sizes: Sizes, kept: Sequence[int] | None =
         kept: the blocks that stay, by their old numbers; None: the first ones.
     """
     small = copy.deepcopy(config)
-    head_name, _ = _head_field(config)
-    if head_name is not None:
-        setattr(small, head_name, head_size(config))
+    if sizes.head_size is None and (head_field := field_of(config, "head_size")):
+        setattr(small, head_field, head_size(config))
     if sizes.experts is not None:
         setattr(small, ACTIVE, min(getattr(config, ACTIVE), sizes.experts))
     old = sizes_of(config)
@@ -143,8 +144,11 @@ def resized(config: PreTrainedConfig, sizes: Sizes, kept: Sequence[int] | None =
         setattr(small, follower, sizes.hidden_size)
     for role, size in sizes.given().items():
         name = field_of(config, role)
-        assert name is not None
-        setattr(small, name, size)
+        assert name is not None or role == "head_size"
+        if name is not None:
+            setattr(small, name, size)
+        elif sizes_of(small).head_size != size:  # many classes read head_dim although they do not declare it
+            small.head_dim = size
     if old.layers and sizes.layers is not None:
         kept = list(range(sizes.layers)) if kept is None else kept
         for setting, values in block_settings(config, old.layers).items():

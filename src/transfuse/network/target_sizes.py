@@ -11,7 +11,8 @@ from transfuse.network.sizes import Sizes, head_size, heads_make_width, is_valid
 def target_sizes(config: PreTrainedConfig, wanted: Sizes, name: str = "the model") -> Sizes:
     """Return all sizes of the smaller model, given some of them. What is not given stays as it is.
 
-    Without a field for the size of a head, fewer heads follow from a smaller width.
+    Without a field for the size of a head, fewer heads follow from a smaller width, and a smaller width follows from
+    smaller heads.
 
     Args:
         wanted: the given sizes.
@@ -46,24 +47,32 @@ def _heads(config: PreTrainedConfig, old: Sizes, wanted: Sizes, name: str) -> di
     """Return the heads of the smaller model."""
     assert old.hidden_size is not None
     assert old.heads is not None
-    size = head_size(config)
+    size = wanted.head_size or head_size(config)
     heads = wanted.heads or old.heads
-    if heads_make_width(config) and (wanted.hidden_size or wanted.heads):
-        width = wanted.hidden_size or old.hidden_size
+    result = {"head_size": size}
+    if heads_make_width(config) and (wanted.hidden_size or wanted.heads or wanted.head_size):
+        width = wanted.hidden_size or (heads * size if wanted.head_size else old.hidden_size)
         if width % size:
             below, above = width // size * size, (width // size + 1) * size
+            stays = "" if wanted.head_size else f" of {name}, which stays unless head_size is given"
             raise ConfigError(
-                f"hidden_size: {width} is not a multiple of {size}, the size of a head of {name}, which stays; give"
+                f"hidden_size: {width} is not a multiple of {size}, the size of a head{stays}; give"
                 f" {f'{below} or ' if below else ''}{above}"
             )
         if wanted.heads and wanted.heads * size != width:
+            smaller = "" if width % wanted.heads else f", or head_size {width // wanted.heads}"
             raise ConfigError(
-                f"heads: the heads of {name} keep their size of {size}, so {wanted.heads} of them make a hidden_size"
-                f" of {wanted.heads * size}, not {width}; give hidden_size {wanted.heads * size} or heads"
-                f" {width // size}"
+                f"heads: {wanted.heads} heads of size {size} make a hidden_size of {wanted.heads * size}, not {width};"
+                f" give hidden_size {wanted.heads * size} or heads {width // size}{smaller}"
             )
         heads = width // size
-    result = {"heads": heads}
+        if heads > old.heads:
+            raise ConfigError(
+                f"head_size: with {size}, a hidden_size of {width} takes {heads} heads, and {name} has {old.heads};"
+                f" give hidden_size {old.heads * size} or less"
+            )
+        result["hidden_size"] = width
+    result["heads"] = heads
     if old.kv_heads is None:
         return result
     return result | {"kv_heads": _kv_heads(old, heads, wanted, name)}

@@ -14,6 +14,7 @@ SIZE_WORDS = {
     "intermediate_size": "hidden units",
     "heads": "attention heads",
     "kv_heads": "key-value heads",
+    "head_size": "channels per head",
     "experts": "experts",
 }
 

@@ -97,5 +97,22 @@ def nested_selection(index: Int[Tensor, "within target"], source: int) -> Nested
     return NestedSelection(matrix, matrix)
 
 
+@dataclass(frozen=True, eq=False)
+class FewerChannels(Matrix):
+    """Fewer channels within each head, or within each group of heads."""
+
+
+@dataclass(frozen=True, eq=False)
+class FrequencyGains(Matrix):
+    """A map of the gains of rotary frequencies. New frequencies get the mean gain."""
+
+    def push(self, values: Float[Tensor, "*within rest source"]) -> Float[Tensor, "*within rest target"]:
+        new = (self.forward.sum(0) == 0) * self.forward.max()
+        return super().push(values) + new.to(values) * values.mean(-1, keepdim=True)
+
+
 # All kinds of maps to a smaller model, by name.
-KINDS: dict[str, type[Map]] = {kind.__name__: kind for kind in (Truncation, Reconstruction, Selection, NestedSelection)}
+KINDS: dict[str, type[Map]] = {
+    kind.__name__: kind
+    for kind in (Truncation, Reconstruction, Selection, NestedSelection, Matrix, FewerChannels, FrequencyGains)
+}

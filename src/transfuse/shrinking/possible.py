@@ -13,10 +13,11 @@ from transfuse.errors import CheckpointError, ConfigError, TransfuseError
 from transfuse.network.changed_spaces import changed_sizes
 from transfuse.network.families import declare
 from transfuse.network.model import declaration
-from transfuse.network.sizes import Sizes, head_size, resized, sizes_of
+from transfuse.network.sizes import Sizes, resized, sizes_of
 from transfuse.network.target_sizes import target_sizes
 from transfuse.shrinking.blocks import check_removable, why_not_removable
 from transfuse.shrinking.experts.layer import check_experts
+from transfuse.shrinking.head_channels import check_frequencies
 from transfuse.shrinking.ratio import candidates
 from transfuse.shrinking.start import check_changes
 
@@ -40,7 +41,7 @@ def possible_sizes(model: Model, loaded: PreTrainedModel, options: ShrinkOptions
         return [[_checked(model, loaded, Sizes(**given))]]
     other = read_config(local_directory(options.like, options.pickle_policy()))
     try:
-        return [[_checked(model, loaded, _sizes_like(other, loaded, model_name(model, "the model")))]]
+        return [[_checked(model, loaded, _sizes_like(other, loaded))]]
     except ConfigError as error:
         raise ConfigError(f"like: the sizes of {options.like} do not fit; {error}") from error
 
@@ -61,19 +62,9 @@ def _those_possible(model: Model, loaded: PreTrainedModel, wanted: Sequence[Sequ
     return [series for series in found if series]
 
 
-def _sizes_like(other: PreTrainedConfig, loaded: PreTrainedModel, name: str) -> Sizes:
-    """Return the sizes of another model, without those that this one or its tensors do not have.
-
-    Raises:
-        ConfigError: the heads of the other model have another size.
-    """
-    config = loaded.config
-    if head_size(other) != head_size(config):
-        raise ConfigError(
-            f"its heads have a size of {head_size(other)}, and those of {name} keep their size of {head_size(config)};"
-            " give a model whose heads have this size, or single sizes"
-        )
-    own = sizes_of(config).given().keys() - (set() if _has_units(loaded) else {"intermediate_size"})
+def _sizes_like(other: PreTrainedConfig, loaded: PreTrainedModel) -> Sizes:
+    """Return the sizes of another model, without those that this one or its tensors do not have."""
+    own = sizes_of(loaded.config).given().keys() - (set() if _has_units(loaded) else {"intermediate_size"})
     return Sizes(**{role: size for role, size in sizes_of(other).given().items() if role in own})
 
 
@@ -96,9 +87,22 @@ def checked_sizes(loaded: PreTrainedModel, wanted: Sizes, name: str) -> Sizes:
         ConfigError: the sizes are not possible.
         SpecError: models of this family cannot be made smaller in this way.
     """
+    sizes = target_sizes(loaded.config, wanted, name)
+    check_smaller(loaded, sizes, name)
+    return sizes
+
+
+def check_smaller(loaded: PreTrainedModel, sizes: Sizes, name: str) -> None:
+    """Raise an error, as `checked_sizes` does, unless a model can have all these sizes, even if no file may hold them.
+
+    Args:
+        loaded: the large model, whose tensors may be empty.
+        name: what to call it in messages.
+    """
     config, architecture = loaded.config, type(loaded)
     own = sizes_of(config)
-    sizes = target_sizes(config, wanted, name)
+    if sizes.head_size and sizes.head_size != own.head_size:
+        check_frequencies(config, sizes.head_size)
     if sizes.layers != own.layers:
         check_removable(loaded, name, own.layers)
     if sizes.experts != own.experts:
@@ -113,7 +117,6 @@ def checked_sizes(loaded: PreTrainedModel, wanted: Sizes, name: str) -> Sizes:
     if idle:
         raise ConfigError(f"{', '.join(idle)}: no tensor of {name} has this size; leave it out")
     check_changes(*specs)
-    return sizes
 
 
 def _has_units(loaded: PreTrainedModel) -> bool:

@@ -20,8 +20,10 @@ from transfuse.network.spec import Spec
 from transfuse.network.symmetry import fold, symmetric
 from transfuse.network.width_factors import width_factors
 from transfuse.shrinking.blocks import Blocks, all_blocks, block_ends
+from transfuse.shrinking.channels import channel_maps, channel_spaces, of_chosen_heads, reader_with_fewer, with_channels
+from transfuse.shrinking.head_channels import score_factor
 from transfuse.shrinking.maps import KINDS
-from transfuse.shrinking.norms import fitted_norms
+from transfuse.shrinking.norms import fitted_norms, head_gain_factors
 from transfuse.shrinking.observe import Observation, sufficient
 from transfuse.shrinking.projection import Projection
 from transfuse.shrinking.stream import stream_map
@@ -60,12 +62,15 @@ def start(
         shown = [op for op in projection.cut.linears() if op.observable and not op.stacked]
         importance = projection.importance(shown, batches[0])
         train, validation = (Observation(projection, sufficient(part, projection), importance) for part in batches)
-        projection, extra = _with_maps(changed, train, validation, progress)
+        factor = score_factor(*configs)
+        projection, extra = _with_maps(changed, train, validation, factor, progress)
     carried = dict(transform_all(unfused(projection.cut), tensors, projection.maps))
-    for name, factor in width_factors(small, projection.cut, projection.small).items():
+    observation = Observation(projection, sufficient(batches[0], projection), {})
+    factors = width_factors(small, projection.cut, projection.small) | head_gain_factors(observation)
+    for name, factor in factors.items():
         carried[name] = carried[name] * factor
     _write(carried, extra, projection)
-    carried |= fitted_norms(Observation(projection, sufficient(batches[0], projection), {})) if changed else {}
+    carried |= fitted_norms(observation) if changed else {}
     made = with_tensors(small, {name: values.to(large.dtype) for name, values in carried.items()})
     _keep(store, made, projection.maps)
     return made, projection
@@ -111,7 +116,13 @@ def folded(network: Network) -> PreTrainedModel:
 def check_changes(cut: Spec, small: Spec) -> None:
     """Raise `SpecError` unless a model of the large widths can be brought to the shape of the small one."""
     changed = changed_sizes(cut, small)
-    choices(symmetric(cut), {name: units for name, units in changed.items() if not _is_stream(name)})
+    channels = channel_spaces(symmetric(cut), changed)
+    choices(symmetric(cut), _without(changed, channels))
+
+
+def _without(changed: Mapping[str, int], channels: Mapping[str, int]) -> dict[str, int]:
+    """Return the spaces that are neither streams nor channels of heads."""
+    return {name: units for name, units in changed.items() if name not in channels and not _is_stream(name)}
 
 
 def _is_stream(name: str) -> bool:
@@ -134,18 +145,29 @@ def _cut_tensors(projection: Projection, cut: PreTrainedModel) -> dict[str, Tens
 
 
 def _with_maps(
-    changed: Mapping[str, int], train: Observation, validation: Observation, progress: Progress
+    changed: Mapping[str, int], train: Observation, validation: Observation, factor: float, progress: Progress
 ) -> tuple[Projection, Fitted]:
-    """Return the projection with a map for every space whose size differs, and the layers fitted to chosen units."""
+    """Return the projection with a map for every space whose size differs, and the layers fitted to chosen units.
+
+    Args:
+        factor: by what queries are multiplied if heads have fewer channels.
+    """
     projection = train.projection
     spaces = projection.cut.spaces()
     streams = [name for name in changed if _is_stream(name)]
     maps: dict[str, Map] = {name: stream_map(spaces[name], changed[name], train) for name in streams}
     projection = replace(projection, maps=maps)
-    others = {name: units for name, units in changed.items() if name not in maps}
+    channels = channel_spaces(projection.cut, changed)
+    others = _without(changed, channels)
     todo = choices(projection.cut, others)
-    train, validation = (replace(each, projection=projection) for each in (train, validation))
+    with_all = replace(projection, small=with_channels(projection.small, projection.cut, channels))
+    train, validation = (replace(each, projection=with_all) for each in (train, validation))
     unit_maps, fitted = choose_units(todo, others, train, validation, progress)
+    if channels:
+        fewer = of_chosen_heads(channel_maps(channels, train, factor), projection.cut, unit_maps)
+        for name, values in fitted.items():
+            fitted[name] = reader_with_fewer(values, with_all.axes[name, "input"][1], fewer)
+        unit_maps |= fewer
     return replace(projection, maps=maps | unit_maps), fitted
 
 

@@ -103,4 +103,6 @@ def _made(record: Mapping[str, Any]) -> list[str]:
         sentences.append("Hidden units were chosen by least squares.")
     if changed & {"heads", "kv_heads"}:
         sentences.append("Attention heads were chosen by least squares.")
+    if "head_size" in changed:
+        sentences.append("Each head kept the channels that matter most for its scores and its output.")
     return [*sentences, "Every layer was fitted to what the large model computes."]

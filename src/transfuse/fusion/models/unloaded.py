@@ -12,8 +12,9 @@ from transfuse.fusion.models.shared_base import MATRICES, Chosen, readable_netwo
 from transfuse.fusion.models.vocabulary import ONE_VOCABULARY, OTHER_VOCABULARIES, Rows, token_rows, with_anchor_tokens
 from transfuse.fusion.planning.plan import Estimate
 from transfuse.fusion.planning.streaming_choice import streaming_obstacle
-from transfuse.fusion.sizes.changes import larger_models
+from transfuse.fusion.sizes.changes import larger_models, size_changes
 from transfuse.fusion.sizes.samples import SizeSamples
+from transfuse.network.model import Network
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,9 @@ def unloaded_models(
     anchored = with_anchor_form(stored, names, options, size_samples, like)
     rows = token_rows(models, anchored, options.vocab, ONE_VOCABULARY if has_base else OTHER_VOCABULARIES)
     check_compatible(with_anchor_tokens(anchored, rows), names)
-    networks = readable_networks(models, stored if options.head == "anchor" else anchored)  # files lack the anchor's
+    networks: list[Network] = []  # files lack what anchored models have more of
+    if not any(size_changes(*pair).keys() - {"layers"} for pair in zip(stored, anchored, strict=True)):
+        networks = readable_networks(models, stored if options.head == "anchor" else anchored)
     borrowed = frozenset[str]().union(*borrowed_by_sources(stored, options))
     resolved, correlation = resolve_alignment(options, networks, models, MATRICES, borrowed)
     estimate = Estimate(anchored, resolved, [*larger_models(stored, anchored).values()])

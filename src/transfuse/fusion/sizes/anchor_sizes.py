@@ -7,6 +7,7 @@ streams on samples, and by even spacing without samples.
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -29,9 +30,8 @@ from transfuse.network.inputs import model_inputs
 from transfuse.network.model import converted, empty_like
 from transfuse.network.outputs import model_output
 from transfuse.network.precision import as_dtype, compute_dtype
-from transfuse.network.sizes import Sizes, block_settings, resized
+from transfuse.network.sizes import Sizes, block_settings, heads_make_width, resized, sizes_of
 from transfuse.shrinking.depth import AllowedFn, any_blocks
-from transfuse.shrinking.possible import checked_sizes
 
 TOLERANCE = 1e-3  # largest change of an output, relative to the largest output, that is rounding
 
@@ -84,7 +84,7 @@ def _with_sizes(
     if own.given().keys() != wanted.given().keys():  # another kind of heads
         return source
     least = least_sizes(own, wanted)
-    difference = _difference(own, wanted, name, anchor_name)
+    difference = _difference(own, wanted, name, anchor_name, heads_make_width(source.config))
     allowed = checked_blocks(anchor, source, own, wanted, difference)
     check_widths(anchor, source, own, wanted, difference)
     if least != own and (samples is None or not samples.removes_units):
@@ -98,7 +98,7 @@ def _with_sizes(
     changes: list[str] = []
     if least != own and samples is not None:
         in_order: AllowedFn = any_blocks if allowed is None else partial(has_in_order, allowed)
-        sizes = checked_sizes(source, least, name)
+        sizes = replace(sizes_of(source.config), **least.given())
         source, kept = smaller(anchor, source, name, samples, sizes, in_order)
         changes.append(_given_up(own, least, kept))
     exact = source
@@ -117,10 +117,11 @@ def _with_sizes(
     return source
 
 
-def _difference(own: Sizes, wanted: Sizes, name: str, anchor_name: str) -> str:
+def _difference(own: Sizes, wanted: Sizes, name: str, anchor_name: str, heads_make_width: bool) -> str:
     """Return in words which sizes differ."""
     given, others = own.given(), wanted.given()
-    roles = [role for role, size in given.items() if size != others[role]]
+    told = {"head_size"} if heads_make_width else set()  # by the other sizes
+    roles = [role for role, size in given.items() if size != others[role] and role not in told]
     mine, theirs = ({role: sizes[role] for role in roles} for sizes in (given, others))
     short = str(theirs[roles[0]]) if len(roles) == 1 else counted_sizes(theirs)
     return f"{name}: has {counted_sizes(mine)}, {anchor_name} has {short}"

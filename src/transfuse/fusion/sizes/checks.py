@@ -10,17 +10,26 @@ from transfuse.base.counted import counted
 from transfuse.errors import ConfigError, TransfuseError
 from transfuse.fusion.sizes.block_order import has_in_order, has_places, same_kind
 from transfuse.fusion.sizes.wider import check_wider
-from transfuse.network.sizes import EMBEDDING_WIDTH, Sizes, head_size, heads_make_width, resized
+from transfuse.network.families import declare
+from transfuse.network.sizes import EMBEDDING_WIDTH, Sizes, heads_make_width, resized, sizes_of
 from transfuse.shrinking.blocks import why_not_removable
-from transfuse.shrinking.possible import checked_sizes
+from transfuse.shrinking.head_channels import check_frequencies
+from transfuse.shrinking.possible import check_smaller
 
 ROTARY = ("rope_parameters", "rope_theta", "rotary_dim")  # fields of models with rotary positions
 
 
 def least_sizes(own: Sizes, wanted: Sizes) -> Sizes:
-    """Return the smaller one of every two sizes."""
+    """Return the smaller one of every two sizes, and of the numbers of query heads for each key-value head."""
     other = wanted.given()
-    return Sizes(**{role: min(size, other[role]) for role, size in own.given().items()})
+    least = Sizes(**{role: min(size, other[role]) for role, size in own.given().items()})
+    served = [_served(sizes) for sizes in (own, wanted)]
+    return replace(least, heads=least.kv_heads * min(served)) if least.kv_heads else least
+
+
+def _served(sizes: Sizes) -> int:
+    """Return the number of query heads for each key-value head."""
+    return sizes.heads // sizes.kv_heads if sizes.heads and sizes.kv_heads else 1
 
 
 def only_widths(sizes: Sizes) -> Sizes:
@@ -59,18 +68,31 @@ def check_widths(anchor: PreTrainedModel, source: PreTrainedModel, own: Sizes, w
         _check_heads(source.config, anchor.config, own, wanted)
         small, least = source.config, only_widths(least_sizes(own, wanted))
         if least != only_widths(own):
-            small = resized(small, checked_sizes(source, least, "it"))
+            small = resized(small, least)
+            _check_head_size(source, small, least)
+            check_smaller(source, sizes_of(small), "it")
         large = resized(small, only_widths(wanted))
         mine, theirs = (getattr(config, EMBEDDING_WIDTH, None) for config in (large, anchor.config))
         if mine != theirs:
             raise ConfigError(f"its {EMBEDDING_WIDTH} is {getattr(source.config, EMBEDDING_WIDTH)}, not {theirs}")
         check_wider(source, small, large)
     except TransfuseError as error:
-        agree = (own.heads, own.kv_heads) == (wanted.heads, wanted.kv_heads)
-        agree &= head_size(source.config) == head_size(anchor.config)
+        agree = (own.heads, own.kv_heads, own.head_size) == (wanted.heads, wanted.kv_heads, wanted.head_size)
         is_bound = own.kv_heads is not None or _is_rotary(source.config)  # so that the flow matches heads one to one
         advice = "fuse models whose heads agree" if is_bound and not agree else "use --align flow"
         raise ConfigError(f"{difference}, and this cannot be changed ({error}); {advice}") from error
+
+
+def _check_head_size(source: PreTrainedModel, small: PreTrainedConfig, least: Sizes) -> None:
+    """Raise `ConfigError` if heads of this size do not make the width, and models of this class cannot have others."""
+    heads, size = least.heads or 0, least.head_size or 0
+    if heads_make_width(source.config) and least.hidden_size != heads * size:
+        name = type(source).__name__
+        other = resized(small, replace(least, head_size=size + 1))
+        if sizes_of(small).head_size != size or declare(small, name) == declare(other, name):
+            raise ConfigError(
+                f"{counted(heads, 'head')} of {counted(size, 'channel')} would not make a width of {least.hidden_size}"
+            )
 
 
 def _is_rotary(config: PreTrainedConfig) -> bool:
@@ -79,14 +101,11 @@ def _is_rotary(config: PreTrainedConfig) -> bool:
 
 def _check_heads(source: PreTrainedConfig, anchor: PreTrainedConfig, own: Sizes, wanted: Sizes) -> None:
     """Raise `ConfigError` unless heads may be added to or left out of a model so that it has those of the anchor."""
-    channels, others = head_size(source), head_size(anchor)
-    fewer_heads = own.heads is not None and wanted.heads is not None and own.heads > wanted.heads
-    if channels != others and (channels > others or fewer_heads or _is_rotary(source) or not heads_make_width(source)):
-        raise ConfigError(f"its heads have {channels} channels, and those of the anchor have {others}")
-    if own.heads and own.kv_heads and wanted.heads and wanted.kv_heads:
-        served, anchor_serves = own.heads // own.kv_heads, wanted.heads // wanted.kv_heads
-        if served != anchor_serves:
-            raise ConfigError(
-                f"a key-value head of it serves {counted(served, 'query head')}, and one of the anchor serves"
-                f" {anchor_serves}"
-            )
+    if wanted.head_size and own.head_size != wanted.head_size:
+        check_frequencies(source, wanted.head_size)
+    served, anchor_serves = _served(own), _served(wanted)
+    if served != anchor_serves and 1 in (served, anchor_serves):
+        raise ConfigError(
+            f"a key-value head of it serves {counted(served, 'query head')}, and one of the anchor serves"
+            f" {anchor_serves}"
+        )

@@ -3,7 +3,7 @@
 A wider residual stream holds each unit several times, if its width is a multiple. Otherwise, it has directions that
 stay zero, and is scaled, because norms divide by the root of the mean square. A LayerNorm also subtracts the mean, so
 this needs a stream that can be rotated, away from the vector of ones. New heads, channels of heads and hidden units
-read and write nothing.
+read and write nothing. Rotary heads get several times their channels (`head_channels`).
 """
 
 import copy
@@ -23,10 +23,11 @@ from transfuse.network.layout import unfused
 from transfuse.network.model import declaration, empty_like, unfused_tensors, with_tensors
 from transfuse.network.operations import Parameter
 from transfuse.network.precision import as_dtype, compute_dtype
-from transfuse.network.space import Dual, Group, Product, Space
+from transfuse.network.space import Dual, Group, Space
 from transfuse.network.spec import Spec
 from transfuse.network.symmetry import fold, symmetric
 from transfuse.network.width_factors import width_factors
+from transfuse.shrinking.head_channels import frequency_map, holds_frequencies, scaled_pairs, score_factor
 from transfuse.shrinking.maps import centered_basis, with_ones
 from transfuse.transport.maps import Map, Matrix
 
@@ -60,9 +61,9 @@ def wider(model: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:
     model = model if model.dtype == dtype else as_dtype(copy.deepcopy(model), dtype)
     wide = empty_like(model, config)
     own, target = (symmetric(unfused(declaration(each))) for each in (model, wide))
-    maps = widening_maps(own, target)
+    maps = widening_maps(own, target, score_factor(model.config, config))
     tensors = dict(transform_all(own, fold(own, unfused_tensors(model)), maps))
-    factors = width_factors(wide, own, target) | _query_factors(own, target) | _gain_factors(own, target)
+    factors = width_factors(wide, own, target) | _gain_factors(own, target)
     for name, factor in factors.items():
         tensors[name] = tensors[name] * factor
     return with_tensors(wide, tensors)
@@ -76,15 +77,17 @@ def check_wider(model: PreTrainedModel, own: PreTrainedConfig, config: PreTraine
         config: the configuration with larger widths.
     """
     name = type(model).__name__
-    widening_maps(*(symmetric(unfused(declare(each, name))) for each in (own, config)))
+    narrow, wide = (symmetric(unfused(declare(each, name))) for each in (own, config))
+    widening_maps(narrow, wide, score_factor(own, config))
 
 
-def widening_maps(own: Spec, target: Spec) -> dict[str, Map]:
+def widening_maps(own: Spec, target: Spec, factor: float) -> dict[str, Map]:
     """Return the map of every space that has more units in the wider model.
 
     Args:
         own: the symmetric declaration of the model.
         target: that of the wider model.
+        factor: by what queries are multiplied.
 
     Raises:
         SpecError: a space cannot have more units without a change of the function.
@@ -95,19 +98,16 @@ def widening_maps(own: Spec, target: Spec) -> dict[str, Map]:
     for norm in (norm for norm in own.norms() if isinstance(norm.space, Dual) and not norm.has_gain):
         if any(space.name in changed for space in norm.space.spaces()):
             raise SpecError(f"{norm.name} has no gain, which would have to make up for the tied head of a wider stream")
-    return {name: _map(spaces[name], units, name in normed) for name, units in changed.items()}
-
-
-def _query_factors(own: Spec, target: Spec) -> dict[str, float]:
-    """Return by what to multiply queries, whose product with keys is divided by the root of the size of a head."""
-    sizes = {name: space.units for name, space in target.all_spaces().items()}
-    last = {op: op.writes.factors[-1] for op in own.linears() if isinstance(op.writes, Product)}
-    return {
-        name: (sizes[space.name] / space.units) ** 0.5
-        for op, space in last.items()
-        if isinstance(space, Space) and own.has_dual(space)
-        for name in op.tensors()
-    }
+    maps: dict[str, Map] = {}
+    for name, units in (changed | scaled_pairs(own, changed)).items():
+        if holds_frequencies(spaces[name]):
+            maps[name] = frequency_map(own, spaces[name], units, factor)
+        elif own.has_dual(spaces[name]):
+            kept = torch.eye(spaces[name].units, units, dtype=torch.float64)
+            maps[name] = Matrix(kept * factor, kept)
+        else:
+            maps[name] = _map(spaces[name], units, name in normed)
+    return maps
 
 
 def _gain_factors(own: Spec, target: Spec) -> dict[str, float]:
@@ -123,8 +123,6 @@ def _map(space: Space, units: int, is_normed: bool) -> Map:
     Args:
         is_normed: whether a norm spans the space, so that its mean square, and the mean of a LayerNorm, have to stay.
     """
-    if space.group is Group.COMPLEX:
-        raise SpecError(f"{space.name}: heads with rotary positions keep their size")
     if not is_normed:
         kept = torch.eye(space.units, units, dtype=torch.float64)
         return Padding(kept, kept)

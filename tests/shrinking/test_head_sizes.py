@@ -1,0 +1,211 @@
+"""Heads with more and with fewer channels: exact where nothing is lost."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cases import CASES, Case
+from languages import TEXTS, llama, saved
+from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+
+import transfuse
+from transfuse.base.batch import cast
+from transfuse.base.progress import silent
+from transfuse.base.timing import Stopwatch
+from transfuse.config.make import make
+from transfuse.config.shrink_options import ShrinkOptions
+from transfuse.errors import ConfigError, SpecError
+from transfuse.fusion.sizes.wider import wider
+from transfuse.network.model import network
+from transfuse.network.sizes import Sizes, heads_make_width, resized, sizes_of
+from transfuse.network.target_sizes import target_sizes
+from transfuse.shrinking.possible import checked_sizes
+from transfuse.shrinking.shrink import shrunk_model
+
+QUICK = make(ShrinkOptions, {"ratio": 0.5, "effort": "quick"})
+FAMILIES = (
+    "ViTForImageClassification",
+    "BertForMaskedLM",
+    "DistilBertForMaskedLM",
+    "GPTNeoXForCausalLM",
+    "LlamaForCausalLM",
+    "Qwen2ForCausalLM",
+    "Qwen3ForCausalLM",
+    "Gemma2ForCausalLM",
+    "Gemma3ForCausalLM",
+    "Phi3ForCausalLM",
+    "PhiForCausalLM",
+    "Qwen3MoeForCausalLM",
+    "SmolLM3ForCausalLM",
+    "Cohere2ForCausalLM",
+    "FalconForCausalLM",
+    "GptOssForCausalLM",
+    "GraniteForCausalLM",
+)
+ONLY_LARGER = ("GPTJForCausalLM", "ModernBertForMaskedLM", "Dinov2ForImageClassification", "OlmoForCausalLM")
+NEOX = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5},
+}
+by_name = {case.name: case for case in CASES}
+
+
+def with_gains(model: PreTrainedModel) -> PreTrainedModel:
+    """Make the gains and biases of all norms differ."""
+    generator = torch.Generator().manual_seed(5)
+    for values in model.parameters():
+        if values.ndim == 1:
+            values.data += 0.3 * torch.rand(values.shape, generator=generator, dtype=values.dtype)
+    return model
+
+
+def doubled(config: Any) -> Sizes:
+    """Sizes with twice the channels of each head."""
+    own = sizes_of(config)
+    assert own.head_size
+    assert own.hidden_size
+    width = 2 * own.hidden_size if heads_make_width(config) else own.hidden_size
+    return replace(own, head_size=2 * own.head_size, hidden_size=width)
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, *ONLY_LARGER])
+def test_heads_with_more_channels_compute_the_same(name: str) -> None:
+    case = by_name[name]
+    model = with_gains(case.build(1))
+    wide = wider(model, resized(model.config, doubled(model.config)))
+    assert sizes_of(wide.config) == doubled(model.config)
+    expected = case.logits(model)
+    assert (case.logits(wide) - expected).abs().max() < 1e-9 * expected.abs().max()
+
+
+def smaller(case: Case, large: PreTrainedModel, sizes: Sizes) -> PreTrainedModel:
+    batches = [cast(case.inputs(large.config, seed), torch.float64) for seed in range(20)]
+    return shrunk_model(network(large, torch.device("cpu")), sizes, batches, QUICK, silent, Stopwatch())[0]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_channels_that_say_nothing_are_not_missed(name: str) -> None:
+    case = by_name[name]
+    model = with_gains(case.build(1))
+    if sizes_of(model.config).head_size == 6:  # half of the rotary channels are an odd number
+        model = with_gains(case.build(1, head_dim=4))
+    expected = case.logits(model)
+    wide = wider(model, resized(model.config, doubled(model.config)))
+    small = smaller(case, wide, checked_sizes(wide, sizes_of(model.config), "M"))
+    assert sizes_of(small.config) == sizes_of(model.config)
+    assert (case.logits(small) - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+def test_channels_query_heads_groups_and_the_stream_become_fewer_together() -> None:
+    case = by_name["Qwen3ForCausalLM"]
+    model = with_gains(case.build(1, head_dim=8, num_attention_heads=6, num_key_value_heads=2))
+    small = smaller(case, model, target_sizes(model.config, Sizes(16, 1, 20, 2, 1, 4)))
+    assert small.model.layers[0].self_attn.q_proj.weight.shape == (8, 16)
+    expected, found = case.logits(model), case.logits(small)
+    assert (found - expected).square().mean() < 1.5 * expected.var()
+
+
+def test_the_channels_that_matter_stay() -> None:
+    """All of the values' channels but two are made weak."""
+    case = by_name["ViTForImageClassification"]
+    model = case.build(1)
+    own = sizes_of(model.config)
+    with torch.no_grad():
+        for layer in model.vit.layers:
+            values = layer.attention.v_proj if hasattr(layer.attention, "v_proj") else layer.attention.attention.value
+            strength = torch.full((own.head_size or 0,), 1e-3, dtype=torch.float64)
+            strength[[2, 5]] = 1.0
+            values.weight *= strength.repeat(own.heads or 0).unsqueeze(1)
+    expected = case.logits(model)
+    small = smaller(case, model, target_sizes(model.config, Sizes(head_size=4)))
+    random = smaller(case, case.build(1), target_sizes(model.config, Sizes(head_size=4)))
+    errors = [(case.logits(each) - expected).square().mean() for each in (small, random)]
+    assert errors[0] < errors[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "reason"),
+    [
+        ("Olmo2ForCausalLM", {}, "norms of queries and keys do not allow"),
+        ("OlmoForCausalLM", {"clip_qkv": 0.5}, "channels of 0.v cannot be mixed"),
+        ("Qwen3_5ForCausalLM", {}, "fixed meaning"),
+        ("AlbertForMaskedLM", {}, "a block runs several times"),
+    ],
+)
+def test_families_whose_heads_keep_their_size(name: str, changes: dict[str, Any], reason: str) -> None:
+    model = by_name[name].build(0, **changes)
+    with pytest.raises(SpecError, match=reason):
+        checked_sizes(model, Sizes(head_size=(sizes_of(model.config).head_size or 0) // 2), "M")
+
+
+def test_frequencies_that_do_not_contain_each_other() -> None:
+    case = by_name["LlamaForCausalLM"]
+    with pytest.raises(ConfigError, match=r"rotary heads of size 6 cannot become heads of size 4"):
+        checked_sizes(case.build(), Sizes(head_size=4), "M")
+    scaled = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0, "original_max_position_embeddings": 8}
+    with pytest.raises(ConfigError, match="rotary positions of type yarn keep their size"):
+        checked_sizes(case.build(head_dim=8, rope_parameters=scaled), Sizes(head_size=4), "M")
+
+
+@pytest.mark.parametrize("anchor", [0, 1])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (
+            {"head_dim": 4, "num_attention_heads": 4, "num_key_value_heads": 1},
+            {"head_dim": 8, "num_attention_heads": 3, "num_key_value_heads": 1, "hidden_size": 36},
+        ),
+    ],
+)
+def test_llamas_of_other_heads_are_fused(anchor: int, sizes: Any, tmp_path: Path) -> None:
+    """As Llama 3.2 with one and with three billion parameters: more query heads per group, but half the channels."""
+    paths = [saved(tmp_path / str(n), lambda words, n=n: llama(words, **sizes[n]), n) for n in range(2)]
+    order = [paths[anchor], paths[1 - anchor]]
+    fusion = transfuse.fuse(order, data=TEXTS)
+    assert sizes_of(fusion.model.config).head_size == sizes[anchor]["head_dim"]
+    fusion.save(tmp_path / "out")
+
+
+def test_heads_that_make_the_width_in_one_order_of_changes_only(tmp_path: Path) -> None:
+    """As Qwen2.5: 7 heads of 64 channels for each key-value head, or 6 of 128."""
+
+    def qwen(words: int, width: int, heads: int) -> PreTrainedModel:
+        return Qwen2ForCausalLM(
+            Qwen2Config(
+                vocab_size=words, hidden_size=width, num_hidden_layers=1, num_attention_heads=heads,
+                num_key_value_heads=1, intermediate_size=20,
+            )
+        )  # fmt: skip
+
+    paths = [
+        saved(tmp_path / str(width), lambda words, width=width, heads=heads: qwen(words, width, heads), 0)
+        for width, heads in ((28, 7), (48, 6))
+    ]
+    fusion = transfuse.fuse(paths, data=TEXTS)
+    assert "has a width of 48 and 6 heads, the anchor has a width of 28 and 7 heads" in fusion.record["resized"][0]
+    assert fusion.model.config.to_dict().get("head_dim") is None
+
+
+def test_widths_of_fused_projections_in_files(tmp_path: Path) -> None:
+    """Their matrices are not compared with those of the anchor, which have more rows."""
+    paths = [saved(tmp_path / str(width), lambda words, width=width: neox(words, width), 0) for width in (32, 16)]
+    assert transfuse.fuse(paths).record["resized"]
+
+
+def neox(words: int, width: int) -> PreTrainedModel:
+    return GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=words, **(NEOX | {"hidden_size": width})))
+
+
+def test_an_interrupted_run_continues_with_the_same_channels(tmp_path: Path) -> None:
+    path = saved(tmp_path / "model", lambda words: llama(words, head_dim=8), 0)
+    first, second = (
+        transfuse.shrink(path, data=TEXTS, head_size=4, effort="quick", cache=tmp_path / "cache") for _ in range(2)
+    )
+    for name, values in first.model.state_dict().items():
+        assert torch.equal(values, second.model.state_dict()[name])
+    assert first.record["sizes"]["small"]["head_size"] == 4
