@@ -56,7 +56,7 @@ def configured(text: str, *more: object) -> Arguments:
 
 
 MODELS: dict[str, tuple[Arguments, Sequence[str]]] = {
-    "width, exact": (fused_with(lambda w: w.wide), ["16", "24", "--align flow"]),
+    "width, exact": (fused_with(lambda w: w.wide), ["16", "24", "put it first"]),
     "width, none": (fused_with(lambda w: w.wide, "--align", "none"), ["16", "24", "--align flow"]),
     "depth": (fused_with(lambda w: w.deep), ["deep", "has 3 blocks, the anchor has 2", "give --data"]),
     "classes": (fused_with(lambda w: w.many), ["num_labels", "is 5, the anchor's is 2"]),

@@ -60,8 +60,12 @@ def test_it_trains_and_says_what_it_did(world: World, run: Run) -> None:
 
 
 def test_a_model_as_a_pattern_and_a_share(world: World, run: Run) -> None:
-    ran = run("shrink", world.wide, "--like", world.a, "--dry-run", "--json")
-    one_line(ran, [f"--like: the sizes of {world.a} do not fit", "have a size of 8"])  # 12 channels do not become 8
+    plan = json.loads(run("shrink", world.wide, "--like", world.a, "--dry-run", "--json").out)["possible"][0]
+    assert (plan["sizes"]["large"]["head_size"], plan["sizes"]["small"]["head_size"]) == (12, 8)
+    one_line(
+        run("shrink", world.a, "--like", world.wide, "--dry-run"),
+        [f"--like: the sizes of {world.wide} do not fit; hidden_size: 24 is more than the 16"],
+    )
     plan = json.loads(run("shrink", world.deep, "--like", world.a, "--dry-run", "--json").out)["possible"][0]
     assert (plan["sizes"]["large"]["layers"], plan["sizes"]["small"]["layers"]) == (3, 2)
     little = run("shrink", world.a, "--ratio", 0.5, "--dry-run", "--max-memory", "1MB")
