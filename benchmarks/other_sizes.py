@@ -6,11 +6,14 @@ python benchmarks/parents.py --dataset cifar10 --blocks 3 --seeds 1 --epochs 20 
 python benchmarks/other_sizes.py cifar10 --steps 300
 python benchmarks/parents_lm.py --kind llama --text books --width 96 --heads 4 --epochs 8 --seeds 1
 python benchmarks/parents_lm.py --kind llama --text books --width 144 --heads 6 --epochs 8 --seeds 2
+python benchmarks/parents_lm.py --kind llama --text books --width 96 --heads 8 --kv-heads 2 --head-size 12 \
+  --epochs 8 --seeds 1 --name books-llama-small-heads
 python benchmarks/other_sizes.py books --steps 75
 
 Digits: each parent sees nine tenths of the scans of its own digits (even or odd) and one tenth of the others. The small
 parent is narrower than the large one, or has fewer blocks, or both. CIFAR-10: all parents see all images. Books: the
-narrow Llama mostly read plays, and the wide one a novel. Each parent is the anchor once. The controls are both parents,
+narrow Llamas mostly read plays, and the wide one a novel. One narrow Llama has other heads, too: four query heads of 12
+channels for each key-value head instead of two of 24. Each parent is the anchor once. The controls are both parents,
 brought to the sizes of the anchor and trained by the same steps towards the same targets, and for widths the maps of
 `--align flow` and its uniform plan. All figures are from the test split.
 """
@@ -94,12 +97,11 @@ def opened(name: str, seeds: Sequence[int]) -> tuple[Iterator[Pair], Setting]:
     """Return the pairs of parents, and what they are fused and measured with."""
     if name == "books":
         large = PARENTS / "books-llama-144-2"
+        pairs = {"narrower": "books-llama-96-1", "narrower, other heads": "books-llama-small-heads-1"}
         prepared_by = processor_of(large)
         tests = batches_of(load_model(large), passages("test", "books"), prepared_by, 0)
         given = load_samples(passages("train", "books"))
-        return stored_pairs(large, {"narrower": "books-llama-96-1"}), Setting(
-            given, tests, {"samples": 600, "processor": prepared_by}
-        )
+        return stored_pairs(large, pairs), Setting(given, tests, {"samples": 600, "processor": prepared_by})
     large = SHARED / "parents" / "cifar10-vit-a"
     if name == "digits":
         data, prepared_by, samples, pairs = SUBJECT.splits(), SUBJECT.processor, 1000, digit_pairs(seeds)
