@@ -1,13 +1,15 @@
 """Norms over a choice of units: their mean and spread differ, which gain and bias make up for."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from transfuse.activations.hook_points import HookPoint
+from transfuse.errors import SpecError
 from transfuse.network.axes import Mode, axis_terms, leaves
-from transfuse.network.operations import Norm, Parameter
+from transfuse.network.operations import Linear, Norm, Parameter
 from transfuse.network.space import Space
+from transfuse.network.spec import Spec
 from transfuse.shrinking.maps import Reconstruction
 from transfuse.shrinking.observe import Observation
 from transfuse.shrinking.stream import normalize
@@ -43,38 +45,35 @@ def head_gain_factors(observation: Observation) -> dict[str, float]:
     channels that stay and that of all channels.
     """
     projection = observation.projection
-    gains = [
-        (op.name, space.name.removesuffix("frequency"), leaves(op.axes[-1])[-1][1])
-        for op in projection.cut.ops
-        if isinstance(op, Parameter)
-        for space in op.spaces()
-        if space.name in projection.maps and space.name.endswith(".frequency")
-    ]
-    return {name: _mean_ratio(observation, f"{prefix}pair", mode) for name, prefix, mode in gains}
+    found: dict[str, tuple[Linear, Bool[Tensor, " channel"]]] = {}
+    for gain in (op for op in projection.cut.ops if isinstance(op, Parameter)):
+        for space in (space for space in gain.spaces() if space.name.endswith(".frequency")):
+            if space.name in projection.maps:
+                pairs = f"{space.name.removesuffix('frequency')}pair"
+                map_ = projection.maps[pairs]
+                kept = map_.scale_back(torch.eye(map_.units[0])).any(1).repeat(2)  # both channels of each plane
+                found[gain.name] = _writer(projection.cut, pairs, leaves(gain.axes[-1])[-1][1]), kept
+    if not found:
+        return {}
+    totals = dict.fromkeys(found, 0.0)
+    count = 0.0
+    points = [HookPoint(linear.name, "output", linear.writes) for linear, _ in found.values()]
+    for batch_rows in observation.rows(points, [[]] * len(points)):
+        for (name, (_, kept)), (rows, weights) in zip(found.items(), batch_rows, strict=True):
+            squares = rows.unflatten(1, (-1, len(kept))).square()
+            ratios = squares[..., kept].mean(-1).sqrt() / squares.mean(-1).sqrt().clamp_min(1e-30)
+            totals[name] += float((ratios.mean(1) * weights).sum())
+        count += float(batch_rows[0][1].sum())
+    return {name: total / count for name, total in totals.items()}
 
 
-def _mean_ratio(observation: Observation, pairs: str, mode: Mode) -> float:
-    """Return the mean ratio of the root mean squares of the channels that stay and of all channels.
-
-    Args:
-        pairs: the space of the planes of these channels.
-        mode: that of the planes in the linear map: queries write them, and keys read them.
-    """
-    projection = observation.projection
-    kept = projection.maps[pairs].scale_back(torch.eye(projection.maps[pairs].units[0])).any(1).repeat(2)
-    linears = [
-        op
-        for op in projection.cut.linears()
-        for _, term in axis_terms(op.writes)
-        if any(space.name == pairs and own == mode for space, own in leaves(term))
-    ]
-    total = count = 0.0
-    for ((rows, weights),) in observation.rows([HookPoint(op.name, "output", op.writes) for op in linears], [[]]):
-        squares = rows.unflatten(1, (-1, len(kept))).square()
-        ratios = squares[..., kept].mean(-1).sqrt() / squares.mean(-1).sqrt().clamp_min(1e-30)
-        total += float((ratios.mean(1) * weights).sum())
-        count += float(weights.sum())
-    return total / count
+def _writer(spec: Spec, pairs: str, mode: Mode) -> Linear:
+    """Return the linear map of the queries, which write the planes of channels, or of the keys, which read them."""
+    for linear in spec.linears():
+        for _, term in axis_terms(linear.writes):
+            if any((space.name, own) == (pairs, mode) for space, own in leaves(term)):
+                return linear
+    raise SpecError(f"{spec.family}: no linear map has the channels {pairs}; leave head_size as it is")
 
 
 def _solution(norm: Norm, sums: Float[Tensor, "5 unit"]) -> dict[str, Tensor]:

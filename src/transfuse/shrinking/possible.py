@@ -17,8 +17,8 @@ from transfuse.network.sizes import Sizes, resized, sizes_of
 from transfuse.network.target_sizes import target_sizes
 from transfuse.shrinking.blocks import check_removable, why_not_removable
 from transfuse.shrinking.experts.layer import check_experts
-from transfuse.shrinking.head_channels import check_frequencies
 from transfuse.shrinking.ratio import candidates
+from transfuse.shrinking.rotary_heads import check_frequencies
 from transfuse.shrinking.start import check_changes
 
 

@@ -20,12 +20,18 @@ from transfuse.network.spec import Spec
 from transfuse.network.symmetry import fold, symmetric
 from transfuse.network.width_factors import width_factors
 from transfuse.shrinking.blocks import Blocks, all_blocks, block_ends
-from transfuse.shrinking.channels import channel_maps, channel_spaces, of_chosen_heads, reader_with_fewer, with_channels
-from transfuse.shrinking.head_channels import score_factor
+from transfuse.shrinking.head_channels import (
+    channel_maps,
+    channel_spaces,
+    of_chosen_heads,
+    reader_with_fewer,
+    with_channels,
+)
 from transfuse.shrinking.maps import KINDS
 from transfuse.shrinking.norms import fitted_norms, head_gain_factors
 from transfuse.shrinking.observe import Observation, sufficient
 from transfuse.shrinking.projection import Projection
+from transfuse.shrinking.rotary_heads import score_factor
 from transfuse.shrinking.stream import stream_map
 from transfuse.shrinking.units import Fitted, choices, choose_units
 from transfuse.transport.maps import Map

@@ -13,8 +13,8 @@ from transfuse.fusion.sizes.wider import check_wider
 from transfuse.network.families import declare
 from transfuse.network.sizes import EMBEDDING_WIDTH, Sizes, heads_make_width, resized, sizes_of
 from transfuse.shrinking.blocks import why_not_removable
-from transfuse.shrinking.head_channels import check_frequencies
 from transfuse.shrinking.possible import check_smaller
+from transfuse.shrinking.rotary_heads import check_frequencies
 
 ROTARY = ("rope_parameters", "rope_theta", "rotary_dim")  # fields of models with rotary positions
 

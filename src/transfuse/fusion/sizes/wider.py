@@ -3,7 +3,7 @@
 A wider residual stream holds each unit several times, if its width is a multiple. Otherwise, it has directions that
 stay zero, and is scaled, because norms divide by the root of the mean square. A LayerNorm also subtracts the mean, so
 this needs a stream that can be rotated, away from the vector of ones. New heads, channels of heads and hidden units
-read and write nothing. Rotary heads get several times their channels (`head_channels`).
+read and write nothing. Rotary heads get several times their channels (`rotary_heads`).
 """
 
 import copy
@@ -27,8 +27,8 @@ from transfuse.network.space import Dual, Group, Space
 from transfuse.network.spec import Spec
 from transfuse.network.symmetry import fold, symmetric
 from transfuse.network.width_factors import width_factors
-from transfuse.shrinking.head_channels import frequency_map, holds_frequencies, scaled_pairs, score_factor
 from transfuse.shrinking.maps import centered_basis, with_ones
+from transfuse.shrinking.rotary_heads import frequency_map, holds_frequencies, scaled_pairs, score_factor
 from transfuse.transport.maps import Map, Matrix
 
 PADDED = (Group.ORTHOGONAL, Group.CENTERED, Group.SIGNED)  # of streams that may have directions that stay zero
