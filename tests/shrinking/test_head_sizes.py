@@ -83,6 +83,17 @@ def test_heads_with_more_channels_compute_the_same(name: str) -> None:
     assert (case.logits(wide) - expected).abs().max() < 1e-9 * expected.abs().max()
 
 
+@pytest.mark.parametrize("name", [name for name in FAMILIES if sizes_of(by_name[name].configure()).kv_heads])
+def test_keys_of_their_own_compute_the_same(name: str) -> None:
+    case = by_name[name]
+    model = with_gains(case.build(1))
+    own = sizes_of(model.config)
+    wide = wider(model, resized(model.config, replace(own, kv_heads=own.heads)))
+    expected = case.logits(model)
+    assert sizes_of(wide.config).kv_heads == own.heads
+    assert (case.logits(wide) - expected).abs().max() < 1e-9 * expected.abs().max()
+
+
 def smaller(case: Case, large: PreTrainedModel, sizes: Sizes) -> PreTrainedModel:
     batches = [cast(case.inputs(large.config, seed), torch.float64) for seed in range(20)]
     return shrunk_model(network(large, torch.device("cpu")), sizes, batches, QUICK, silent, Stopwatch())[0]
@@ -169,6 +180,17 @@ def test_llamas_of_other_heads_are_fused(anchor: int, sizes: Any, tmp_path: Path
     fusion = transfuse.fuse(order, data=TEXTS)
     assert sizes_of(fusion.model.config).head_size == sizes[anchor]["head_dim"]
     fusion.save(tmp_path / "out")
+
+
+def test_an_anchor_whose_query_heads_share_no_keys(tmp_path: Path) -> None:
+    """As Gemma with two billion parameters, and an anchor of seven billion."""
+    sizes = ({"num_key_value_heads": 4}, {"num_key_value_heads": 1, "num_hidden_layers": 1})
+    paths = [
+        saved(tmp_path / str(n), lambda words, n=n: llama(words, num_attention_heads=4, **sizes[n]), n) for n in (0, 1)
+    ]
+    for data in (None, TEXTS):
+        fusion = transfuse.fuse(paths, data=data)
+        assert "it gets wider without a change of its function" in fusion.record["resized"][0]
 
 
 def test_heads_that_make_the_width_in_one_order_of_changes_only(tmp_path: Path) -> None:

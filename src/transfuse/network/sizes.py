@@ -147,8 +147,8 @@ def resized(config: PreTrainedConfig, sizes: Sizes, kept: Sequence[int] | None =
         assert name is not None or role == "head_size"
         if name is not None:
             setattr(small, name, size)
-        elif sizes_of(small).head_size != size:  # many classes read head_dim although they do not declare it
-            small.head_dim = size
+        elif sizes_of(small).head_size != size and not isinstance(getattr(type(small), "head_dim", None), property):
+            small.head_dim = size  # which many classes read although they do not declare it
     if old.layers and sizes.layers is not None:
         kept = list(range(sizes.layers)) if kept is None else kept
         for setting, values in block_settings(config, old.layers).items():

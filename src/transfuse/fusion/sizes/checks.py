@@ -9,6 +9,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transfuse.base.counted import counted
 from transfuse.errors import ConfigError, TransfuseError
 from transfuse.fusion.sizes.block_order import has_in_order, has_places, same_kind
+from transfuse.fusion.sizes.own_keys import served
 from transfuse.fusion.sizes.wider import check_wider
 from transfuse.network.families import declare
 from transfuse.network.sizes import EMBEDDING_WIDTH, Sizes, heads_make_width, resized, sizes_of
@@ -20,16 +21,17 @@ ROTARY = ("rope_parameters", "rope_theta", "rotary_dim")  # fields of models wit
 
 
 def least_sizes(own: Sizes, wanted: Sizes) -> Sizes:
-    """Return the smaller one of every two sizes, and of the numbers of query heads for each key-value head."""
+    """Return the smaller one of every two sizes, and of the numbers of query heads for each key-value head.
+
+    Key-value heads that serve several query heads stay so, because they can be repeated later.
+    """
     other = wanted.given()
     least = Sizes(**{role: min(size, other[role]) for role, size in own.given().items()})
-    served = [_served(sizes) for sizes in (own, wanted)]
-    return replace(least, heads=least.kv_heads * min(served)) if least.kv_heads else least
-
-
-def _served(sizes: Sizes) -> int:
-    """Return the number of query heads for each key-value head."""
-    return sizes.heads // sizes.kv_heads if sizes.heads and sizes.kv_heads else 1
+    if not least.heads or not least.kv_heads:
+        return least
+    serves = served(own) if served(wanted) == 1 else min(served(own), served(wanted))
+    groups = min(least.kv_heads, least.heads // serves)
+    return replace(least, heads=groups * serves, kv_heads=groups)
 
 
 def only_widths(sizes: Sizes) -> Sizes:
@@ -103,9 +105,7 @@ def _check_heads(source: PreTrainedConfig, anchor: PreTrainedConfig, own: Sizes,
     """Raise `ConfigError` unless heads may be added to or left out of a model so that it has those of the anchor."""
     if wanted.head_size and own.head_size != wanted.head_size:
         check_frequencies(source, wanted.head_size)
-    served, anchor_serves = _served(own), _served(wanted)
-    if served != anchor_serves and 1 in (served, anchor_serves):
+    if served(own) == 1 < served(wanted):
         raise ConfigError(
-            f"a key-value head of it serves {counted(served, 'query head')}, and one of the anchor serves"
-            f" {anchor_serves}"
+            f"each of its query heads has its own keys, and {served(wanted)} query heads of the anchor share them"
         )
