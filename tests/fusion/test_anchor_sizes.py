@@ -187,15 +187,6 @@ def test_heads_of_other_sizes(build: Any, changes: dict[str, Any], reason: str) 
         with_anchor_sizes([anchor, type(anchor)(config)], ["a", "b"])
 
 
-def test_keys_that_query_heads_do_not_share_are_not_joined() -> None:
-    anchor = llama(40)
-    config = copy.deepcopy(anchor.config)
-    config.num_key_value_heads = config.num_attention_heads
-    message = "each of its query heads has its own keys, and 2 query heads of the anchor share them.*whose heads agree"
-    with pytest.raises(ConfigError, match=message):
-        with_anchor_sizes([anchor, type(anchor)(config)], ["a", "b"])
-
-
 def test_embeddings_of_a_width_of_their_own() -> None:
     case = next(case for case in CASES if case.name == "ElectraForMaskedLM")
     anchor = case.build(0)

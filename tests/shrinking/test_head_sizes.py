@@ -83,15 +83,27 @@ def test_heads_with_more_channels_compute_the_same(name: str) -> None:
     assert (case.logits(wide) - expected).abs().max() < 1e-9 * expected.abs().max()
 
 
-@pytest.mark.parametrize("name", [name for name in FAMILIES if sizes_of(by_name[name].configure()).kv_heads])
-def test_keys_of_their_own_compute_the_same(name: str) -> None:
+SHARING = [name for name in FAMILIES if sizes_of(by_name[name].configure()).kv_heads]
+
+
+@pytest.mark.parametrize("name", SHARING)
+def test_query_heads_that_share_keys_and_that_do_not(name: str) -> None:
+    """Shared keys are repeated. Then each head gets idle ones, with which it shares its keys."""
     case = by_name[name]
     model = with_gains(case.build(1))
     own = sizes_of(model.config)
-    wide = wider(model, resized(model.config, replace(own, kv_heads=own.heads)))
+    assert own.heads
     expected = case.logits(model)
-    assert sizes_of(wide.config).kv_heads == own.heads
-    assert (case.logits(wide) - expected).abs().max() < 1e-9 * expected.abs().max()
+    alone = wider(model, resized(model.config, replace(own, kv_heads=own.heads)))
+    assert (case.logits(alone) - expected).abs().max() < 1e-9 * expected.abs().max()
+    more = resized(model.config, replace(own, heads=3 * own.heads, kv_heads=own.heads))
+    if name in ("PhiForCausalLM", "FalconForCausalLM"):  # more heads would be smaller
+        with pytest.raises(SpecError, match="fewer channels"):
+            wider(alone, more)
+        return
+    shared = wider(alone, more)
+    assert (sizes_of(shared.config).heads, sizes_of(shared.config).kv_heads) == (3 * own.heads, own.heads)
+    assert (case.logits(shared) - expected).abs().max() < 1e-9 * expected.abs().max()
 
 
 def smaller(case: Case, large: PreTrainedModel, sizes: Sizes) -> PreTrainedModel:
@@ -182,14 +194,16 @@ def test_llamas_of_other_heads_are_fused(anchor: int, sizes: Any, tmp_path: Path
     fusion.save(tmp_path / "out")
 
 
-def test_an_anchor_whose_query_heads_share_no_keys(tmp_path: Path) -> None:
-    """As Gemma with two billion parameters, and an anchor of seven billion."""
+@pytest.mark.parametrize("anchor", [0, 1])
+def test_models_of_which_one_shares_keys_are_fused(anchor: int, tmp_path: Path) -> None:
+    """As Gemma with two billion parameters, where all query heads share keys, and with seven billion."""
     sizes = ({"num_key_value_heads": 4}, {"num_key_value_heads": 1, "num_hidden_layers": 1})
     paths = [
-        saved(tmp_path / str(n), lambda words, n=n: llama(words, num_attention_heads=4, **sizes[n]), n) for n in (0, 1)
+        saved(tmp_path / str(n), lambda words, n=n: llama(words, num_attention_heads=4, **sizes[n]), n)
+        for n in range(2)
     ]
-    for data in (None, TEXTS):
-        fusion = transfuse.fuse(paths, data=data)
+    for data in (TEXTS,) if anchor else (TEXTS, None):
+        fusion = transfuse.fuse([paths[anchor], paths[1 - anchor]], data=data)
         assert "it gets wider without a change of its function" in fusion.record["resized"][0]
 
 

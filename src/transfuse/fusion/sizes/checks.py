@@ -9,7 +9,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transfuse.base.counted import counted
 from transfuse.errors import ConfigError, TransfuseError
 from transfuse.fusion.sizes.block_order import has_in_order, has_places, same_kind
-from transfuse.fusion.sizes.own_keys import served
+from transfuse.fusion.sizes.shared_keys import served
 from transfuse.fusion.sizes.wider import check_wider
 from transfuse.network.families import declare
 from transfuse.network.sizes import EMBEDDING_WIDTH, Sizes, heads_make_width, resized, sizes_of
@@ -67,7 +67,8 @@ def check_widths(anchor: PreTrainedModel, source: PreTrainedModel, own: Sizes, w
     if only_widths(own) == only_widths(wanted):
         return
     try:
-        _check_heads(source.config, anchor.config, own, wanted)
+        if wanted.head_size and own.head_size != wanted.head_size:
+            check_frequencies(source.config, wanted.head_size)
         small, least = source.config, only_widths(least_sizes(own, wanted))
         if least != only_widths(own):
             small = resized(small, least)
@@ -99,13 +100,3 @@ def _check_head_size(source: PreTrainedModel, small: PreTrainedConfig, least: Si
 
 def _is_rotary(config: PreTrainedConfig) -> bool:
     return any(hasattr(config, name) for name in ROTARY)
-
-
-def _check_heads(source: PreTrainedConfig, anchor: PreTrainedConfig, own: Sizes, wanted: Sizes) -> None:
-    """Raise `ConfigError` unless heads may be added to or left out of a model so that it has those of the anchor."""
-    if wanted.head_size and own.head_size != wanted.head_size:
-        check_frequencies(source, wanted.head_size)
-    if served(own) == 1 < served(wanted):
-        raise ConfigError(
-            f"each of its query heads has its own keys, and {served(wanted)} query heads of the anchor share them"
-        )

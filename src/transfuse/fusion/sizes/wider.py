@@ -4,7 +4,7 @@ A wider residual stream holds each unit several times, if its width is a multipl
 stay zero, and is scaled, because norms divide by the root of the mean square. A LayerNorm also subtracts the mean, so
 this needs a stream that can be rotated, away from the vector of ones. New heads, channels of heads and hidden units
 read and write nothing. Rotary heads get several times their channels (`rotary_heads`). Keys and values that query heads
-share are repeated if those of the anchor share none (`own_keys`).
+share are repeated if those of the anchor share none, and the other way round, heads get idle ones (`shared_keys`).
 """
 
 import copy
@@ -18,7 +18,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.alignment.transform import transform_all
 from transfuse.errors import SpecError
-from transfuse.fusion.sizes.own_keys import own_keys_config, shares_keys, with_own_keys
+from transfuse.fusion.sizes.shared_keys import like_shared, with_shared
 from transfuse.network.changed_spaces import changed_sizes
 from transfuse.network.families import declare
 from transfuse.network.layout import unfused
@@ -61,8 +61,8 @@ def wider(model: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:
     """
     dtype = compute_dtype(model.dtype)
     model = model if model.dtype == dtype else as_dtype(copy.deepcopy(model), dtype)
-    if shares_keys(model.config, config):
-        model = with_own_keys(model)
+    if (shared := like_shared(model.config, config)) is not model.config:
+        model = with_shared(model, shared)
     wide = empty_like(model, config)
     own, target = (symmetric(unfused(declaration(each))) for each in (model, wide))
     maps = widening_maps(own, target, score_factor(model.config, config))
@@ -81,7 +81,7 @@ def check_wider(model: PreTrainedModel, own: PreTrainedConfig, config: PreTraine
         config: the configuration with larger widths.
     """
     name = type(model).__name__
-    own = own_keys_config(own) if shares_keys(own, config) else own
+    own = like_shared(own, config)
     narrow, wide = (symmetric(unfused(declare(each, name))) for each in (own, config))
     widening_maps(narrow, wide, score_factor(own, config))
 
