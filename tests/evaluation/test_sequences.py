@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 import torch
-from cases import T5
+from cases import CLIP_VISION, LLAMA, T5
 from datasets import Dataset, Features, Translation, Value
 from kinds import SENTENCES, WORDS, text, tokenizer
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import LlavaConfig, LlavaForConditionalGeneration, T5Config, T5ForConditionalGeneration
 
 import transfuse
 from transfuse.base.batch import group_by_length
 from transfuse.data.load import load_samples
 from transfuse.data.text.sequences import sequence_preparer, with_sources, with_targets
-from transfuse.errors import DataError, NoLabelsError
+from transfuse.errors import DataError, NoLabelsError, SpecError
 
 SOURCES = [text(*sentence) + (" in" * (row % 4)) for row, sentence in enumerate(SENTENCES)]
 TARGETS = [" ".join(sentence[: 1 + row % 3]) for row, sentence in enumerate(SENTENCES)]
@@ -130,3 +130,14 @@ def test_targets_have_a_length_of_their_own() -> None:
     assert parts[1]["input_ids"].shape == (1, 1)
     assert parts[1]["labels"].shape == (1, 3)
     assert [part["labels"].shape[1] for _, part in group_by_length(batch | {"labels": mask}, 3)] == [1, 3]
+
+
+def test_a_decoder_that_reads_images_too_reads_no_sources(tmp_path: Path) -> None:
+    """It has no encoder, although its name ends as that of T5 does."""
+    sizes = {"text_config": {**LLAMA, "model_type": "llama"}, "vision_config": CLIP_VISION, "vision_feature_layer": -1}
+    LlavaForConditionalGeneration(LlavaConfig(**sizes)).save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    data = Dataset.from_dict({"source": TARGETS, "target": TARGETS})
+    for use in (transfuse.evaluate, transfuse.finetune):
+        with pytest.raises(SpecError, match=r"LlavaForConditionalGeneration: is no encoder-decoder, .* language model"):
+            use(tmp_path, data)

@@ -16,12 +16,14 @@ from transfuse.data.tasks import (
     IMAGE_CLASSIFICATION,
     MEASURED_CAUSAL_LM,
     QUESTION_ANSWERING,
+    SEQUENCE_TO_SEQUENCE,
     TEXT_CLASSIFICATION,
     TOKEN_CLASSIFICATION,
     Task,
     task,
 )
 from transfuse.data.text.questions import window_preparer
+from transfuse.data.text.sequences import check_has_encoder
 from transfuse.data.text.tagged_words import with_tags
 from transfuse.errors import SpecError
 from transfuse.network.output_losses import problem_type
@@ -71,7 +73,10 @@ def check_trainable(config: PreTrainedConfig, architecture: str) -> None:
     """Check that a model can be fine-tuned: it predicts something that labels can state.
 
     Raises:
-        SpecError: it has no head, or compares images and texts.
+        SpecError: it has no head, compares images and texts, or answers sources without an encoder.
     """
-    if task(architecture).kind in UNTRAINABLE:
+    found = task(architecture)
+    if found.kind in UNTRAINABLE:
         raise SpecError(f"{architecture}: cannot be fine-tuned; give a model with a head that labels can train")
+    if found is SEQUENCE_TO_SEQUENCE:
+        check_has_encoder(config)

@@ -19,7 +19,8 @@ from transfuse.data.text.conversations import as_text, instruction_columns
 from transfuse.data.text.encoding import encode
 from transfuse.data.text.messages import holds_messages
 from transfuse.data.text.texts import text_preparer
-from transfuse.errors import NoLabelsError
+from transfuse.errors import NoLabelsError, SpecError
+from transfuse.network.families.nearest import LANGUAGE_MODEL
 
 TRANSLATION = "translation"  # column of dicts from a language to a text
 SOURCE_NAMES = ("input", "document", "article", "dialogue", "source", "question", "input_text", "src", "text", "inputs")
@@ -80,12 +81,25 @@ def with_targets(samples: Samples) -> Samples:
     return with_parts(samples, source, {"source": source, "target": target})
 
 
+def check_has_encoder(config: PreTrainedConfig) -> None:
+    """Raise `SpecError` if a model has no encoder of its own for sources, such as a decoder that reads images too."""
+    if not config.is_encoder_decoder:
+        raise SpecError(
+            f"{(config.architectures or [config.model_type])[0]}: is no encoder-decoder, so it reads no sources and"
+            f" targets; only its language model can be measured and fine-tuned ({LANGUAGE_MODEL})"
+        )
+
+
 def sequence_preparer(tokenizer: Any, config: PreTrainedConfig) -> Prepare:
     """Return a function from texts, or rows of sources, to the inputs of an encoder and its decoder.
 
     If the rows have targets, these are the decoder's, with `labels` [batch, token]; otherwise the decoder gets the same
     text as the encoder.
+
+    Raises:
+        SpecError: the model is no encoder-decoder.
     """
+    check_has_encoder(config)
     prepare_texts = text_preparer(tokenizer, config)
 
     def prepare(rows: list[Any]) -> Mapping[str, Tensor]:
