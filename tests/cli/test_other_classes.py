@@ -18,6 +18,11 @@ from transfuse.errors import SpecError
         ("SwinForImageClassification", {}, True),
         ("LlavaForConditionalGeneration", {}, False),
         ("Gemma3ForConditionalGeneration", {}, False),
+        ("XLMWithLMHeadModel", {"causal": True}, True),
+        ("XLMWithLMHeadModel", {}, False),
+        ("FlaubertWithLMHeadModel", {}, False),
+        ("XLNetLMHeadModel", {}, False),
+        ("XLNetForSequenceClassification", {}, False),
     ],
 )
 def test_what_is_told(architecture: str, settings: dict[str, Any], is_taken: bool) -> None:

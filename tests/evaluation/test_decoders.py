@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,10 @@ from transformers import (
     LlamaForSequenceClassification,
     LlamaModel,
     PreTrainedModel,
+    XLMConfig,
+    XLMWithLMHeadModel,
+    XLNetForSequenceClassification,
+    XLNetLMHeadModel,
 )
 
 import transfuse
@@ -32,6 +37,8 @@ from transfuse.errors import ConfigError, SpecError
 
 TEXTS = [text(*sentence) + " in" * (row % 4) for row, sentence in enumerate(SENTENCES[:9])]
 ROWS = [{"text": each, "label": row % 3} for row, each in enumerate(TEXTS)]
+XLNET = {"vocab_size": len(WORDS), "d_model": 24, "n_layer": 2, "n_head": 3, "d_inner": 37, "pad_token_id": 0}
+XLM = {"vocab_size": len(WORDS), "emb_dim": 24, "n_layers": 2, "n_heads": 3, "pad_index": 0, "pad_token_id": 0}
 
 
 @pytest.mark.parametrize("padding", [3, None, -1])
@@ -101,6 +108,30 @@ def test_a_bidirectional_model_is_no_causal_one(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=told):
         generated_samples([model], tokenizer(), budget, 0, silent)
     assert transfuse.evaluate(causal, TEXTS).records()[0]["perplexity"] > 1
+
+
+@pytest.mark.parametrize(
+    ("build", "sizes", "told"),
+    [
+        (XLMWithLMHeadModel, XLM, "XLMWithLMHeadModel: sees the tokens .* because causal is false; set causal to true"),
+        (XLNetLMHeadModel, XLNET, "XLNetLMHeadModel pads texts at the start and predicts them in any order"),
+        (XLNetForSequenceClassification, XLNET, "XLNetForSequenceClassification pads texts at the start"),
+    ],
+)
+def test_a_model_that_reads_texts_in_its_own_way_is_refused(
+    tmp_path: Path, build: Any, sizes: dict[str, Any], told: str
+) -> None:
+    build(build.config_class(**sizes)).save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    for use in (transfuse.evaluate, transfuse.finetune):
+        with pytest.raises(SpecError, match=told):
+            use(tmp_path, TEXTS)
+
+
+def test_a_causal_one_of_the_same_class_is_measured(tmp_path: Path) -> None:
+    XLMWithLMHeadModel(XLMConfig(**XLM, causal=True)).save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    assert transfuse.evaluate(tmp_path, TEXTS).records()[0]["perplexity"] > 1
 
 
 @pytest.fixture

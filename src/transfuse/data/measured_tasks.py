@@ -20,6 +20,7 @@ from transfuse.data.tasks import (
     TEXT_CLASSIFICATION,
     TOKEN_CLASSIFICATION,
     Task,
+    check_causal,
     task,
 )
 from transfuse.data.text.questions import window_preparer
@@ -73,10 +74,13 @@ def check_trainable(config: PreTrainedConfig, architecture: str) -> None:
     """Check that a model can be fine-tuned: it predicts something that labels can state.
 
     Raises:
-        SpecError: it has no head, compares images and texts, or answers sources without an encoder.
+        SpecError: it has no head, compares images and texts, answers sources without an encoder, or sees the tokens
+            that it predicts.
     """
     found = task(architecture)
     if found.kind in UNTRAINABLE:
         raise SpecError(f"{architecture}: cannot be fine-tuned; give a model with a head that labels can train")
     if found is SEQUENCE_TO_SEQUENCE:
         check_has_encoder(config)
+    if found is CAUSAL_LM:
+        check_causal(config)

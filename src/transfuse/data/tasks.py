@@ -90,10 +90,13 @@ def check_causal(config: PreTrainedConfig) -> None:
     Raises:
         SpecError: it is a bidirectional encoder with the head of a causal language model.
     """
+    sees = f"{(config.architectures or [config.model_type])[0]}: sees the tokens that it predicts, because"
+    if config.model_type in ("xlm", "flaubert") and not config.causal:
+        raise SpecError(f"{sees} causal is false; set causal to true in config.json, or give a causal language model")
     if getattr(config, "is_decoder", None) is False and type(config) in MODEL_FOR_MASKED_LM_MAPPING:
         raise SpecError(
-            f"{(config.architectures or [config.model_type])[0]}: sees the tokens that it predicts, because is_decoder"
-            " is false; set is_decoder to true in config.json, or name the ForMaskedLM class in architectures"
+            f"{sees} is_decoder is false; set is_decoder to true in config.json, or name the ForMaskedLM class in"
+            " architectures"
         )
 
 
@@ -208,6 +211,8 @@ def task(architecture: str) -> Task:
     """
     if architecture.startswith("Whisper"):
         raise _only_by_weights(architecture, "takes sound, which no data can give")
+    if architecture.startswith("XLNet"):
+        raise SpecError(f"{architecture} pads texts at the start and predicts them in any order; give another model")
     if architecture == "ViTMAEForPreTraining":
         raise _only_by_weights(architecture, "predicts pixels, which no data can measure")
     for suffix, matching in TASKS.items():
