@@ -246,6 +246,11 @@ def test_unknown_architecture(vit: Path, name: str) -> None:
     refuses(vit, "config.json", repr(name), "not a model of transformers")
 
 
+def test_a_class_whose_code_is_beside_the_checkpoint(vit: Path) -> None:
+    edit_config(vit, architectures=["JinaViT"], auto_map={"AutoModel": "jinaai/jina--modeling_jina.JinaViT"})
+    refuses(vit, "config.json: architecture 'JinaViT' is code beside the checkpoint (auto_map), which is never run")
+
+
 def test_architecture_of_another_family(vit: Path) -> None:
     edit_config(vit, architectures=["BertModel"])
     refuses(vit, "config.json", "BertModel is not of model_type vit")

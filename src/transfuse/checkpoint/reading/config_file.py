@@ -110,6 +110,13 @@ def model_class(config: PreTrainedConfig, folder: Path) -> type:
         return AutoModel
     name = config.architectures[0]
     architecture = USER_CLASSES.get(name) or getattr(transformers, name, None)
+    mapped = getattr(config, "auto_map", None)
+    own_code = mapped.values() if isinstance(mapped, Mapping) else ()
+    if architecture is None and any(str(place).endswith(f".{name}") for place in own_code):
+        raise CheckpointError(
+            f"{folder}/config.json: architecture {name!r} is code beside the checkpoint (auto_map), which is never run;"
+            " give a model of a class that transformers has"
+        )
     if not (isinstance(architecture, type) and issubclass(architecture, PreTrainedModel)):
         raise CheckpointError(f"{folder}/config.json: architecture {name!r} is not a model of transformers; correct it")
     expected = getattr(architecture, "config_class", None)

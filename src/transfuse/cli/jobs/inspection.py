@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import transformers
 from transformers import PreTrainedConfig
 
 from transfuse.alignment.interface import AlignContext
@@ -79,6 +80,9 @@ def check_fusible(config: PreTrainedConfig, architecture: str) -> None:
     try:
         declare(config, architecture)
     except SpecError as error:
+        known = getattr(transformers, architecture, None)
+        if getattr(known, "main_input_name", None) not in ("input_ids", "pixel_values"):  # it takes sound, for example
+            raise
         try:
             check_trainable(config, architecture)
         except SpecError:
