@@ -6,7 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import BertConfig, BertTokenizer, CLIPConfig, CLIPImageProcessorPil, CLIPModel, PreTrainedModel
+from transformers import (
+    BertConfig,
+    BertTokenizer,
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    PreTrainedModel,
+    SiglipConfig,
+    SiglipImageProcessorPil,
+    SiglipModel,
+)
 
 NAMES, PLACES, THINGS = ("anna", "bert", "carl"), ("paris", "rome"), ("apples", "boats")
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *NAMES, *PLACES, *THINGS, "sees", "in", "what", "who", "##s")
@@ -43,6 +53,18 @@ def clip(folder: Path, seed: int) -> Path:
     CLIPModel(CLIPConfig(text_config=sizes | words, vision_config=vision, projection_dim=8)).save_pretrained(folder)
     size = {"height": 8, "width": 8}
     CLIPImageProcessorPil(size=size, crop_size=size, do_center_crop=False).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
+def siglip(folder: Path, seed: int) -> Path:
+    """The same with a sigmoid of each pair."""
+    torch.manual_seed(seed)
+    sizes = {name: value for name, value in SIZES.items() if name not in ("vocab_size", "max_position_embeddings")}
+    words = {"vocab_size": len(WORDS), "max_position_embeddings": 24, "pad_token_id": 0, "projection_size": 8}
+    vision = sizes | {"image_size": 8, "patch_size": 4, "hidden_size": 8, "intermediate_size": 16}
+    SiglipModel(SiglipConfig(text_config=sizes | words, vision_config=vision)).save_pretrained(folder)
+    SiglipImageProcessorPil(size={"height": 8, "width": 8}).save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return folder
 

@@ -12,7 +12,7 @@ from transfuse.base.batch import IGNORED_LABEL
 from transfuse.data.tasks import task
 from transfuse.data.text.questions import question_preparer
 from transfuse.data.text.texts import causal_preparer, load_tokenizer, masked_preparer, text_preparer
-from transfuse.errors import CheckpointError, SpecError
+from transfuse.errors import CheckpointError
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{index}" for index in range(40))]
 TEXTS = [" ".join(f"w{(3 * row + word) % 40}" for word in range(30 + row)) for row in range(8)]
@@ -119,11 +119,8 @@ def test_siglip_pools_the_last_position_and_gets_as_many_tokens_as_it_was_traine
     alone, beside = prepare(["w1 w2"]), prepare(["w1 w2", "w1 w2 w3 w4 w5"])
     assert alone["input_ids"].shape[1] == beside["input_ids"].shape[1] == 12
     torch.testing.assert_close(model(**alone).pooler_output[0], model(**beside).pooler_output[0])
-
-
-def test_pairs_of_siglip_are_not_measured():
-    with pytest.raises(SpecError, match="SiglipModel fits a sigmoid of each pair, but pairs are measured by a softmax"):
-        task("SiglipModel")
+    trained = {"input_ids": alone["input_ids"]}  # without a mask
+    torch.testing.assert_close(model(**alone).pooler_output, model(**trained).pooler_output)
 
 
 def plain_words() -> Tokenizer:

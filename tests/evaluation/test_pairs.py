@@ -1,15 +1,16 @@
 """Models of images and texts: recall and loss by hand."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset, Features, Image, List, Value
-from kinds import SENTENCES, clip, text
+from kinds import SENTENCES, clip, siglip, text
 from PIL import Image as Picture
-from transformers import CLIPModel
+from torch.nn.functional import cross_entropy
+from transformers import AutoModel
 
 import transfuse
 from transfuse.base.batch import Batch
@@ -29,15 +30,18 @@ def pairs() -> Dataset:
     return Dataset.from_dict({"image": images, "caption": [[caption, "another"] for caption in TEXTS]}, features)
 
 
-def test_metrics_by_hand(tmp_path: Path) -> None:
-    folder = clip(tmp_path / "a", 1)
+@pytest.mark.parametrize("save", [clip, siglip])
+def test_metrics_by_hand(save: Callable[[Path, int], Path], tmp_path: Path) -> None:
+    folder = save(tmp_path / "a", 1)
     entry = transfuse.evaluate(folder, pairs(), batch_size=5).records()[0]
-    model = CLIPModel.from_pretrained(folder).eval()
+    model = AutoModel.from_pretrained(folder).eval()
     samples = PAIRS.labeled(load_samples(pairs()))
     (batch,) = samples.batches(PAIRS.preparer(PAIRS.load(folder), model.config), 50)
     with torch.no_grad():
-        found = model(**batch, return_loss=True)
-    assert entry["loss"] == pytest.approx(float(found.loss), rel=1e-4)
+        found = model(**batch)
+    images, texts = found.logits_per_image, found.logits_per_text
+    loss = (cross_entropy(images, torch.arange(12)) + cross_entropy(texts, torch.arange(12))) / 2
+    assert entry["loss"] == pytest.approx(float(loss), rel=1e-4)
     for name, logits in (("image", found.logits_per_image), ("text", found.logits_per_text)):
         ranks = (logits > logits.diagonal()[:, None]).sum(1)
         for k in (1, 5):

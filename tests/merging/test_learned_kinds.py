@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from kinds import NAMES, SIZES, THINGS, bert, classes, clip, tokenizer
+from kinds import NAMES, SIZES, THINGS, bert, classes, clip, siglip, tokenizer
 from PIL import Image
 from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedModel
 
@@ -101,12 +101,12 @@ def test_learned_weights_are_better_than_the_mean_and_nearer_to_the_parents_than
     assert distance(learned.model) < 0.7 * distance(models["least-squares"])
 
 
-@pytest.mark.parametrize("build", [lambda folder, seed: bert(folder, BertModel, seed), clip])
+@pytest.mark.parametrize("build", [lambda folder, seed: bert(folder, BertModel, seed), clip, siglip])
 def test_embeddings_come_nearer_to_their_mean(tmp_path: Path, build: Callable[[Path, int], Path]) -> None:
     """Models without a head, whose alignment puts their outputs into one basis."""
     a, b = (build(tmp_path / str(seed), seed) for seed in (1, 2))
     rows = [{"text": " ".join(WORDS[word] for word in row)} for row in sentences(20, 0)]
-    if build is clip:
+    if build in (clip, siglip):
         rows = [row | {"image": Image.new("RGB", (8, 8), (9 * index, 0, 9))} for index, row in enumerate(rows)]
     fusion = transfuse.fuse([a, b], Dataset.from_list(rows), merge="learned", steps=25)
     history = fusion.record["learned_weights"]

@@ -191,6 +191,7 @@ TASKS: dict[str, Task] = {
     "ForConditionalGeneration": SEQUENCE_TO_SEQUENCE,
     "MTModel": SEQUENCE_TO_SEQUENCE,
     "CLIPModel": PAIRS,
+    "SiglipModel": PAIRS,
 }
 VISION_PREFIXES = (
     "ViT",
@@ -218,8 +219,6 @@ def task(architecture: str) -> Task:
     for suffix, matching in TASKS.items():
         if architecture.endswith(suffix):
             return matching
-    if architecture == "SiglipModel":
-        raise _only_by_weights(architecture, "fits a sigmoid of each pair, but pairs are measured by a softmax")
     if re.search("For[A-Z]", architecture):
         raise _only_by_weights(architecture, "predicts what no data can measure or fit")
     takes_images = architecture.startswith(VISION_PREFIXES)

@@ -82,7 +82,7 @@ def with_padding(tokenizer: Any) -> Any:
 def tokenized(tokenizer: Any, config: PreTrainedConfig, *texts: Any, **settings: Any) -> BatchEncoding:
     """Return the encoding of a batch, padded at the end and cut to what the model takes.
 
-    SigLIP's texts are padded to that length, because it pools the last position.
+    SigLIP's texts are padded to that length, because it pools the last position. It reads padding like other tokens.
     Models without embeddings of two types of tokens get no `token_type_ids`, which GPT-2 would take for tokens.
 
     Args:
@@ -93,7 +93,8 @@ def tokenized(tokenizer: Any, config: PreTrainedConfig, *texts: Any, **settings:
         CheckpointError: the texts cannot be tokenized.
     """
     limit = int(min(max_tokens(config) or MAX_LENGTH, tokenizer.model_max_length, MAX_LENGTH))
-    padding = "max_length" if getattr(config, "model_type", None) == "siglip_text_model" else True
+    is_siglip = getattr(config, "model_type", None) == "siglip_text_model"
+    padding = "max_length" if is_siglip else True
     defaults = {"padding": padding, "padding_side": "right", "truncation": True, "max_length": limit}
     try:
         encoding: BatchEncoding = tokenizer(*texts, return_tensors="pt", **(defaults | settings))
@@ -101,6 +102,8 @@ def tokenized(tokenizer: Any, config: PreTrainedConfig, *texts: Any, **settings:
         raise CheckpointError(f"the tokenizer cannot prepare texts: {in_short(error)}") from error
     if (getattr(config, "type_vocab_size", None) or 0) < 2:
         encoding.pop("token_type_ids", None)
+    if is_siglip:
+        encoding["attention_mask"] = torch.ones_like(encoding["input_ids"])
     return encoding
 
 

@@ -1,5 +1,7 @@
 """Models of images and texts: retrieval in both directions, and the contrastive loss (Radford et al., 2021).
 
+SigLIP was trained with a sigmoid of each pair instead. It is measured by the same loss, in which its bias cancels.
+
 An image with several texts is in as many rows, as is a text with several images. Each counts once among the candidates,
 and all of its partners are right answers.
 """
