@@ -79,51 +79,76 @@ def write_adapter(
     squares = {name: _square(name, base, changed) for name in changed}
     different = [name for name, square in squares.items() if square]
     layout = adapter_layout(model, different, [name for name in changed if name not in base])
-    tensors: dict[str, Tensor] = {}
-    ranks: dict[str, int] = {}
-    outputs = torch.zeros(2, dtype=torch.float64)  # squared differences, and what the adapter lacks of them
-    residual = {name: squares[name] for name in layout.left_out}
-    for layer in layout.layers:
-        weight = f"{layer}.weight"
-        if not squares[weight] and not squares.get(f"{layer}.bias"):
-            continue
-        product = _difference(model, layer, base, changed, rank, moments.get(layer))
-        residual[weight] = product.residual
-        outputs += torch.tensor([product.output_square or 0.0, product.output_residual or 0.0])
-        tensors |= _factors(f"{PREFIX}{layer}", product, changed[weight])
-        ranks[layer] = max(product.rank, 1)
-    if not ranks:  # PEFT requires a layer
-        first, *_ = layout.layers
-        product = _difference(model, first, base, changed, 1)
-        tensors |= _factors(f"{PREFIX}{first}", product, changed[f"{first}.weight"])
-        ranks[first] = 1
-    has_biases = any(squares.get(f"{layer}.bias") for layer in ranks)
-    if has_biases:
-        biased = [layer for layer in ranks if f"{layer}.bias" in squares]
-        tensors |= {f"{PREFIX}{layer}.base_layer.bias": changed[f"{layer}.bias"] for layer in biased}
+    products = _products(model, layout.layers, base, changed, squares, rank, moments)
+    biased = [layer for layer in products.ranks if f"{layer}.bias" in squares]
+    has_biases = any(squares[f"{layer}.bias"] for layer in biased)
+    biases = {f"{layer}.base_layer.bias": changed[f"{layer}.bias"] for layer in biased if has_biases}
     copies = {
         f"{name}.{key}": changed[f"{name}.{key}"]
         for name in layout.copied
         for key in model.get_submodule(name).state_dict()
     }
-    tensors |= {f"{PREFIX}{name}": values for name, values in copies.items()}
-    owned = {name: values.cpu().clone(memory_format=torch.contiguous_format) for name, values in tensors.items()}
+    tensors = products.tensors | biases | copies
+    owned = {
+        f"{PREFIX}{name}": values.cpu().clone(memory_format=torch.contiguous_format) for name, values in tensors.items()
+    }
     save_file(owned, folder / ADAPTER_WEIGHTS, {"format": "pt"})
-    write_json(
-        folder / ADAPTER_CONFIG, _settings(model, layout, ranks, has_biases) | {BASE: base_name, "revision": revision}
-    )
-    layers = [f"{layer}.weight" for layer in layout.layers]
+    origin = {BASE: base_name, "revision": revision}
+    write_json(folder / ADAPTER_CONFIG, _settings(model, layout, products.ranks, has_biases) | origin)
+    residual = products.residual | {name: squares[name] for name in layout.left_out}
     own = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}  # tied tensors count once
     return AdapterContent(
-        max(ranks.values()),
-        len(ranks),
-        _share(squares, residual, layers),
-        1 - float(outputs[1] / outputs[0]) if outputs[0] else None,
+        max(products.ranks.values()),
+        len(products.ranks),
+        _share(squares, residual, [f"{layer}.weight" for layer in layout.layers]),
+        products.outputs_held,
         _share(squares, residual, [name for name in squares if name in own]),
         layout.copied,
         sum(values.nbytes for values in copies.values()),
         layout.left_out,
     )
+
+
+@dataclass(frozen=True)
+class _Products:
+    """The low-rank products of layers.
+
+    Attributes:
+        tensors: the factors.
+        ranks: the rank of each layer that has a product.
+        residual: the squared difference that the products lack, by the name of the matrix.
+        outputs_held: the share that they hold of the squared difference of outputs on samples; None without samples.
+    """
+
+    tensors: dict[str, Tensor]
+    ranks: dict[str, int]
+    residual: dict[str, float]
+    outputs_held: float | None
+
+
+def _products(
+    model: PreTrainedModel,
+    layers: Sequence[str],
+    base: Tensors,
+    changed: Tensors,
+    squares: Mapping[str, float],
+    rank: int,
+    moments: Mapping[str, Tensor],
+) -> _Products:
+    """Return the products of the layers that differ; one of zeros if none does, because PEFT requires a layer."""
+    tensors: dict[str, Tensor] = {}
+    ranks: dict[str, int] = {}
+    residual: dict[str, float] = {}
+    whole = lacking = 0.0
+    different = [layer for layer in layers if squares[f"{layer}.weight"] or squares.get(f"{layer}.bias")]
+    for layer in different or layers[:1]:
+        product = _difference(model, layer, base, changed, rank, moments.get(layer))
+        residual[f"{layer}.weight"] = product.residual
+        whole += product.output_square or 0.0
+        lacking += product.output_residual or 0.0
+        tensors |= _factors(layer, product, changed[f"{layer}.weight"])
+        ranks[layer] = max(product.rank, 1)
+    return _Products(tensors, ranks, residual, 1 - lacking / whole if whole else None)
 
 
 def check_shapes(base: Tensors, changed: Tensors) -> None:
