@@ -35,6 +35,7 @@ from transfuse.fusion.carrying.requirements import (
     options_for,
 )
 from transfuse.fusion.matched import Matched
+from transfuse.fusion.models.compatible import empty_model
 from transfuse.fusion.models.inputs import Inputs, open_models
 from transfuse.fusion.models.shared_base import check_descendants, of_one_base
 from transfuse.fusion.other_processors import warned_of_processors
@@ -148,8 +149,9 @@ def _opened(
     if not any(found.borrowed):  # a new head may be all that was tuned
         check_differs(changed, old, "give a fine-tune")
         check_differs(changed, new, "give another new base")
-    if found.resized and depth(old.model.config):  # what tuning changed in copies of its blocks stays out of the others
-        idle = idle_tensors(old.model, old.spec, old.tensors)
+    if depth(empty_model(base, options).config) != depth(old.model.config):
+        # What tuning changed in copies of its blocks stays out of the others.
+        idle = idle_tensors(old) & idle_tensors(changed)
         changed = replace(changed, tensors={**changed.tensors, **{name: old.tensors[name] for name in idle}})
     origins = (*found.origins[1:], found.origins[0])
     return replace(found, models=[new.model, old.model, changed.model], networks=[new, old, changed], origins=origins)

@@ -12,9 +12,8 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.activations.execution_order import block_stack
-from transfuse.base.lazy import Tensors
 from transfuse.fusion.sizes.block_operations import block_operations, stream_norms
-from transfuse.network.model import declaration, empty_like
+from transfuse.network.model import Network, declaration, empty_like
 from transfuse.network.operations import Junction, Linear, Norm
 from transfuse.network.sizes import Sizes, block_settings, resized, sizes_of
 from transfuse.network.spec import Spec
@@ -57,19 +56,15 @@ def with_idle_blocks(
     return deeper
 
 
-def idle_tensors(model: PreTrainedModel, spec: Spec, tensors: Tensors) -> set[str]:
-    """Return the names of all tensors without any effect, because their block writes zeros.
-
-    Args:
-        spec: the unfused declaration of the model.
-        tensors: its tensors by the names of `spec`.
-    """
-    stack, _ = block_stack(model, count := sizes_of(model.config).layers or 0)
+def idle_tensors(network: Network) -> set[str]:
+    """Return the names of all tensors without any effect, because their block writes zeros."""
+    count = sizes_of(network.model.config).layers or 0
+    stack, _ = block_stack(network.model, count)
     names: set[str] = set()
-    for block in (block_operations(spec, f"{stack}.{number}.") for number in range(count)):
+    for block in (block_operations(network.spec, f"{stack}.{number}.") for number in range(count)):
         branches = [op.branch for op in block.ops if isinstance(op, Junction)]
         writers = [op for op in block.linears() if op.writes in branches]
-        if not any(tensors[name].any() for op in writers for name in op.tensors()):
+        if not any(network.tensors[name].any() for op in writers for name in op.tensors()):
             living = stream_norms(block)
             names |= {name for op in block.ops if op not in living for name in op.tensors()}
     return names
