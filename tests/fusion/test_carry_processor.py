@@ -1,6 +1,7 @@
 """A fine-tune that is carried keeps its chat template, its generation settings and its pooling."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,12 @@ def test_a_loaded_fine_tune_has_settings_but_no_tokenizer(chat: list[Path], tmp_
     out = transfuse.carry(chat[0], loaded, chat[2]).save(tmp_path / "out")
     assert AutoTokenizer.from_pretrained(out).chat_template is None
     assert json.loads((out / "generation_config.json").read_text())["eos_token_id"] == [5, 6]
+
+
+def test_a_larger_new_base_gets_its_settings(chat: list[Path], tmp_path: Path) -> None:
+    larger = saved(tmp_path / "larger", partial(llama, intermediate_size=50, num_hidden_layers=3), 3)
+    settings = transfuse.carry(*chat[:2], larger).model.generation_config
+    assert (settings.eos_token_id, settings.temperature, settings.max_new_tokens) == ([5, 6], 0.6, None)
 
 
 def test_a_sentence_encoder(tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ def test_units_without_use_are_left_out() -> None:
 def test_the_result_is_an_ordinary_checkpoint(tmp_path: Path, build) -> None:
     models = [saved(tmp_path / f"model {seed}", build, seed) for seed in (1, 2)]
     fusion = transfuse.fuse(models, TEXTS, grow=1.3, merge="learned", steps=3)
+    assert fusion.model.generation_config.max_new_tokens == 7
     out = fusion.save(tmp_path / "out")
     record = json.loads((out / "transfuse.json").read_text())
     config, own = (sizes_of(AutoConfig.from_pretrained(folder)) for folder in (out, models[0]))

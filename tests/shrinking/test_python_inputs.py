@@ -27,6 +27,7 @@ def test_a_processor_and_a_model_by_path_and_a_count_of_numpy(path: Path, tmp_pa
     assert (small / "tokenizer_config.json").is_file()
     like = transfuse.shrink(path, TEXTS, like=small, **QUICK)
     assert like.record["sizes"]["small"]["layers"] == 1
+    assert like.model.generation_config.max_new_tokens == 7
 
 
 def test_a_table_in_memory_may_have_a_column_of_any_name(path: Path, tmp_path: Path) -> None:

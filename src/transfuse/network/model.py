@@ -126,16 +126,20 @@ def with_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTr
 
 
 def empty_like(model: PreTrainedModel, config: PreTrainedConfig, device: torch.device | None = None) -> PreTrainedModel:
-    """Return an untrained model of the same class, precision and device, with another configuration.
+    """Return an untrained model of the same class, precision, device and generation settings, configured otherwise.
 
     The random numbers of the caller go on as if none had been drawn.
 
     Args:
+        config: its configuration.
         device: another device; a model on `meta` has no weights.
     """
     device = device or model.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), device:
-        return type(model)(config).to(model.dtype).eval()
+        empty = type(model)(config).to(model.dtype).eval()
+    if model.can_generate():
+        empty.generation_config = copy.deepcopy(model.generation_config)
+    return empty
 
 
 def sharing_tensors(
