@@ -210,3 +210,21 @@ def test_a_fine_tune_in_another_order_has_no_new_head() -> None:
     assert (ordered.options.head, reordered.options.head) == ("fused", "fused")
     assert reordered.model.config.id2label == dict(enumerate(TURNED))
     torch.testing.assert_close(reordered.model.classifier.weight, ordered.model.classifier.weight[ROWS])
+
+
+@pytest.mark.parametrize("verb", ["fuse", "carry"])
+def test_an_adapter_has_the_order_of_its_base(tmp_path: Path, verb: str) -> None:
+    """Whoever loads the adapter onto the base reads the names of the classes in the configuration of the base."""
+    base = named(vit(0), NAMES)
+    tuned = copy.deepcopy(base)
+    torch.nn.init.normal_(tuned.classifier.bias)
+    other = turned(vit(1) if verb == "carry" else copy.deepcopy(base))
+    other.save_pretrained(tmp_path / "other")
+    if verb == "carry":
+        made = transfuse.carry(base, tuned, tmp_path / "other")
+    else:
+        made = transfuse.fuse([tuned], base=tmp_path / "other", merge="task-arithmetic")
+    assert made.model.config.id2label == dict(enumerate(NAMES))
+    made.save_adapter(tmp_path / "adapter", 2)
+    bias = load_file(tmp_path / "adapter" / "adapter_model.safetensors")["base_model.model.classifier.bias"]
+    torch.testing.assert_close(bias, made.model.classifier.bias[ROWS])

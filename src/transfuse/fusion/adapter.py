@@ -18,10 +18,13 @@ from transfuse.checkpoint.adapters.layout import adapter_layout
 from transfuse.checkpoint.adapters.writer import check_shapes, write_adapter
 from transfuse.checkpoint.cards.adapter import adapter_card
 from transfuse.checkpoint.reading.companions import CARD
+from transfuse.checkpoint.reading.config_file import read_config
 from transfuse.checkpoint.reading.hub_names import hub_name
 from transfuse.checkpoint.reading.lazy_tensors import stored_tensors
 from transfuse.checkpoint.reading.load import Model, adapter_base, load_model, local_directory
 from transfuse.config.options import Options
+from transfuse.network.class_order import class_order, with_classes
+from transfuse.network.model import declaration
 from transfuse.network.precision import as_dtype, compute_dtype
 
 SAMPLES = 500  # on which the inputs of layers are measured
@@ -78,7 +81,7 @@ class AdapterBase:
             ConfigError: no adapter can be written for this model.
         """
         base, revision = self._name()
-        tensors = changed.state_dict() if isinstance(changed, PreTrainedModel) else changed
+        tensors = self._in_own_order(changed.state_dict() if isinstance(changed, PreTrainedModel) else changed)
         moments = self._moments(changed) if isinstance(changed, PreTrainedModel) and self.batches else {}
         content = write_adapter(folder, self.model, self._tensors(), tensors, rank, base, revision, moments)
         facts = {"base": base} | asdict(content)
@@ -93,13 +96,23 @@ class AdapterBase:
             fused = as_dtype(copy.deepcopy(fused), dtype).to(self.device)
         return InputMoments(fused, layers, list(first_samples(self.batches, SAMPLES)))
 
+    def _in_own_order(self, tensors: Tensors) -> Tensors:
+        """Return the tensors of the fused model with its classes in the order of the base, if they have its names."""
+        own = self.source.config if isinstance(self.source, PreTrainedModel) else read_config(self._folder())
+        order = class_order(own, self.model.config, type(self.model).__name__)
+        return tensors if order is None else with_classes(tensors, declaration(self.model), order)
+
     def _tensors(self) -> Tensors:
         """Return the tensors of the base, without those that it lacks, such as a head."""
         if isinstance(self.source, PreTrainedModel):
             return self.source.state_dict()
-        folder = adapter_base(self.source) or local_directory(self.source, "allow")
+        folder = self._folder()
         stored = stored_tensors(folder, self.model)
         return load_model(folder, pickle="allow").state_dict() if stored is None else stored
+
+    def _folder(self) -> Path:
+        """Return the folder of a base that was not loaded."""
+        return adapter_base(self.source) or local_directory(self.source, "allow")
 
     def _name(self) -> tuple[str | None, str | None]:
         """Return the absolute path or the Hub name of the base, None if it has neither, and its revision."""

@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from transfuse.base.lazy import Lazy
+from transfuse.base.lazy import Lazy, Tensors
 from transfuse.base.progress import Progress
 from transfuse.network.axes import fixed_dimensions
 from transfuse.network.model import Network, as_allocated, sharing_tensors
+from transfuse.network.spec import Spec
 
 SPACE = "class"  # the name of the fixed space of classes in every family
 GENERIC = re.compile(r"LABEL_\d+", re.IGNORECASE)  # a name that says nothing about its class
@@ -157,16 +158,27 @@ def with_anchor_order(network: Network, anchor: PreTrainedConfig) -> Network:
     order = class_order(anchor, network.model.config, architecture)
     if order is None:
         return network
-    tensors = Lazy.of(network.tensors)
-    for name, axes in network.spec.tensors().items():
-        for dimension in fixed_dimensions(axes, SPACE):
-            tensors.change(name, partial(_selected, dimension, torch.tensor(order)))
+    tensors = with_classes(network.tensors, network.spec, order)
     if network.streamed:  # the model has no weights
         model = copy.deepcopy(network.model)
     else:
         model = sharing_tensors(network.model, tensors, lambda stored: network.materialize(as_allocated(stored)))
     model.config = in_anchor_order(anchor, model.config, architecture)
     return replace(network, model=model, tensors=network.materialize(tensors))
+
+
+def with_classes(tensors: Tensors, spec: Spec, order: Sequence[int]) -> Tensors:
+    """Return the tensors of a classifier with its classes in another order.
+
+    Args:
+        spec: the declaration of the model, with the names of the tensors.
+        order: for each class, its number in `tensors`.
+    """
+    ordered = Lazy.of(tensors)
+    for name, axes in spec.tensors().items():
+        for dimension in fixed_dimensions(axes, SPACE):
+            ordered.change(name, partial(_selected, dimension, torch.tensor(order)))
+    return ordered
 
 
 def _selected(dimension: int, index: Tensor, values: Tensor) -> Tensor:
