@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from cli_inputs import Run, one_line
+from datasets import Dataset, DatasetDict
 from kinds import NAMES, SENTENCES, bert, classes, jsonl, text
 from languages import gpt2, saved
 from transformers import BertForSequenceClassification
@@ -106,3 +107,16 @@ def test_what_is_measured_is_read_by_flags_of_its_own(models: list[Path], tmp_pa
     assert measured("--split", "train") == ("train", 24)
     assert measured("--data", jsonl(tmp_path / "other.jsonl", ROWS[:6])) == (None, 6)
     assert measured("--data", jsonl(tmp_path / "others.jsonl", rows[:8]), *columns) == (None, 8)
+
+
+def test_splits_with_names_of_their_own(models: list[Path], tmp_path: Path, run: Run) -> None:
+    data, out = tmp_path / "d", tmp_path / "out"
+    DatasetDict({name: Dataset.from_list(ROWS[:count]) for name, count in (("en", 12), ("de", 6))}).save_to_disk(data)
+    assert run("fuse", *models, "-o", out, "--data", data, "--split", "de", *FLOW).status == 0
+    ran = run("report", out)
+    assert ran.status == 0, ran
+    assert json.loads((out / "report.json").read_text())["measured"]["split"] == "de"
+    assert run("report", out, "--split", "en").status == 0
+    assert json.loads((out / "report.json").read_text())["measured"]["split"] == "en"
+    one_line(run("report", out, "--split", "fr"), ["no split 'fr'", "en, de"])
+    one_line(run("report", out, "--label-column", "who"), ["who"])

@@ -93,8 +93,8 @@ def report_job(
 
     Raises:
         TransfuseError: `output` has no fusion, an input of the fusion is missing or has changed, the samples that units
-            were matched on have changed, `changes` say how to read samples and there are none in a file, or the folder
-            has a report with measurements and there are no labeled samples for another one.
+            were matched on have changed, `changes` say how to read samples and none can be read so, or the folder has a
+            report with measurements and there are no labeled samples for another one.
     """
     record = read_record(output)
     paths = [unchanged_path(model, record["directory"]) for model in record["models"]]
@@ -116,7 +116,15 @@ def report_job(
     reading = [name for name in DataOptions.model_fields if changes.get(name)]
     if reading and (test_data is None or is_generated(test_data)):
         raise ConfigError(f"{reading[0]}: the fusion has no file of samples to read; give samples with --data")
-    test_samples = samples_to_measure(test_data, paths[0], architecture, limit or DEFAULT_LIMIT, measuring, given)
+    ways = [measuring]
+    if not given and measuring.split is None and options.split is not None:  # splits may have names of their own
+        ways.append(measuring.model_copy(update={"split": options.split}))
+    test_samples = None
+    for way in ways:
+        required = way is ways[-1] and (given or bool(reading))
+        test_samples = test_samples or samples_to_measure(
+            test_data, paths[0], architecture, limit or DEFAULT_LIMIT, way, required
+        )
     target = output if folder is None else folder
     if test_samples is None or not test_samples.labeled:
         check_unmeasured(target, test_samples is not None)
