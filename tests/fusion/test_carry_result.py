@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from transformers import BertForMaskedLM, PreTrainedModel
 
 import transfuse
+from transfuse.fusion.carrying.requirements import carry_plan
 
 CASE = next(case for case in CASES if case.name == "BertForMaskedLM")
 HALF, FULL, DOUBLE = torch.bfloat16, torch.float32, torch.float64
@@ -56,3 +57,14 @@ def test_so_does_one_with_a_new_head(dtypes: tuple[torch.dtype, ...]) -> None:
     carried = transfuse.carry(base, tuned.to(dtypes[1]), new_base).model
     assert carried.num_labels == 7
     assert carried.dtype == dtypes[0]
+
+
+def test_so_does_the_predicted_one(tmp_path: Path) -> None:
+    base = CASE.build(1).to(FULL)
+    new_base = CASE.build(2, intermediate_size=50).to(HALF)
+    models = {"base": base, "tuned": tuned_copy(base), "new": new_base}
+    for name, model in models.items():
+        model.save_pretrained(tmp_path / name)
+    plan = carry_plan(*(str(tmp_path / name) for name in models))
+    assert plan.output_bytes == new_base.num_parameters() * HALF.itemsize
+    assert [Path(model.path).name for model in plan.models] == ["new", "base", "tuned"]

@@ -104,7 +104,7 @@ def options_for(options: Options, new_base: Model, base: Model, tuned: Model, ha
     heads = {(type(each), own, problem_type(each.config)) for each, own in zip(empty, classes, strict=True)}
     changes: dict[str, Any] = {} if len(heads) == 1 else {"head": "anchor"}
     order, names = [empty[2], *empty[:2]], [tuned_name, new_name, base_name]
-    unresized = options.model_copy(update={**changes, "align": "none"})  # the new base keeps its own widths
+    unresized = options.model_copy(update={**changes, "align": "none"})  # keeps widths, which may have to stay
     _check_alike(with_anchor_form(order, names, unresized, like=NEW_BASE), names)
     if reason := _why_not_aligned(order, names):
         for is_wrong, message in (
@@ -243,6 +243,7 @@ def carry_plan(
     stored = [empty_model(path, chosen) for path in paths]
     empty = with_anchor_form(stored, paths, chosen, like=NEW_BASE)
     check_compatible(empty, paths)
+    paths, stored, empty = [*paths[1:], tuned], [*stored[1:], stored[0]], [*empty[1:], empty[0]]  # as in `ROLES`
     weights = Estimate(empty, chosen)
     plan = fusion_plan(paths, stored, weights, streamable=False, streams=False)
     source = processor_source(new_base, tuned, type(empty[0]).__name__)
