@@ -1,11 +1,13 @@
 """A head is tied where the files have one matrix, whatever config.json says; loaded and by headers alone alike."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
+from kinds import SENTENCES, text, tokenizer
 from safetensors.torch import load_file, save_file
 from transformers import (
     BartConfig,
@@ -19,10 +21,11 @@ from transformers import (
     T5ForConditionalGeneration,
 )  # fmt: skip
 
-from transfuse import fuse
+from transfuse import finetune, fuse
 from transfuse.checkpoint.reading.load import load_empty, load_model
-from transfuse.checkpoint.reading.ties import is_tied
+from transfuse.checkpoint.reading.ties import is_tied, with_separate_tensors
 from transfuse.errors import ConfigError
+from transfuse.network.model import empty_like
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24, "vocab_size": 30}
 T5_SIZES = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2, "vocab_size": 30}
@@ -80,6 +83,61 @@ def test_a_t5_with_a_head_of_its_own(load: Load, tmp_path: Path) -> None:
     found = load(claims(with_head(tmp_path, "lm_head.weight", torch.randn(30, 16)), tie=False))
     assert is_tied(found) is False
     assert found.config.tie_word_embeddings is False
+    assert shares_embeddings(found)
+    assert shares_embeddings(empty_like(found, found.config))
+
+
+def t5_with_its_own_head(folder: Path, seed: int = 0, more: Iterable[str] = ()) -> Path:
+    """Save a T5 as version 1.1 does: one matrix of embeddings, perhaps under further names, and a head."""
+    torch.manual_seed(seed)
+    model = T5ForConditionalGeneration(T5Config(**T5_SIZES, eos_token_id=29))
+    model.save_pretrained(folder)
+    with_head(folder, "lm_head.weight", torch.randn(30, 16))
+    for name in more:
+        with_head(folder, name, model.shared.weight.detach())
+    return claims(folder, tie=False)
+
+
+def shares_embeddings(model: PreTrainedModel) -> bool:
+    stacks = (model.get_submodule(f"{stack}.embed_tokens") for stack in ("encoder", "decoder"))
+    return all(stack.weight is model.get_input_embeddings().weight for stack in stacks)
+
+
+@pytest.mark.parametrize("more", [(), ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_t5_with_a_head_of_its_own_is_fused_with_one_matrix_of_embeddings(
+    stream: bool, more: tuple[str, ...], tmp_path: Path
+) -> None:
+    models = [t5_with_its_own_head(tmp_path / str(seed), seed, more) for seed in range(2)]
+    fuse(models, align="none", stream=stream).save(tmp_path / "out")
+    found = load_file(tmp_path / "out" / "model.safetensors")
+    held = [load_file(model / "model.safetensors") for model in models]
+    assert found.keys() - set(more) == held[0].keys() - set(more)
+    assert torch.allclose(found["shared.weight"], (held[0]["shared.weight"] + held[1]["shared.weight"]) / 2)
+    theirs = T5ForConditionalGeneration.from_pretrained(tmp_path / "out").eval()
+    ours = load_model(tmp_path / "out")
+    assert shares_embeddings(theirs)
+    assert shares_embeddings(ours)
+    inputs = {"input_ids": torch.arange(8)[None], "decoder_input_ids": torch.arange(4)[None]}
+    assert torch.equal(ours(**inputs).logits, theirs(**inputs).logits)
+
+
+def test_an_adapter_of_a_t5_with_a_head_of_its_own_leaves_the_embeddings_tied(tmp_path: Path) -> None:
+    merged = with_separate_tensors(load_model(t5_with_its_own_head(tmp_path)))
+    assert shares_embeddings(merged)
+    assert is_tied(merged) is merged.config.tie_word_embeddings is False
+
+
+def test_finetuning_changes_the_one_matrix_of_embeddings(tmp_path: Path) -> None:
+    model = t5_with_its_own_head(tmp_path / "model")
+    before = load_file(model / "model.safetensors")
+    data = Dataset.from_dict({"source": [text(*SENTENCES[0])], "target": [text(*SENTENCES[1])]})
+    result = finetune(model, data, processor=tokenizer(), epochs=1, batch_size=1, learning_rate=0.01)
+    result.save(tmp_path / "out")
+    after = load_file(tmp_path / "out" / "model.safetensors")
+    assert after.keys() == before.keys()
+    assert not torch.equal(after["shared.weight"], before["shared.weight"])
+    assert shares_embeddings(load_model(tmp_path / "out"))
 
 
 def test_two_that_are_untied_despite_their_configurations_fuse(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.checkpoint.reading.lazy_tensors import tensor_locations
 from transfuse.errors import ConfigError
@@ -26,13 +26,24 @@ def is_tied(model: PreTrainedModel) -> bool | None:
 def with_actual_ties(model: PreTrainedModel) -> PreTrainedModel:
     """Correct `tie_word_embeddings` of a model whose head is not tied, and return the model.
 
-    Other parameters that this setting ties, such as biases, get tensors of their own, since none is tied without it.
+    Other parameters that this setting ties, such as biases, get tensors of their own, since none is tied without it,
+    except in T5: its files tie the embeddings of the encoder and the decoder whatever they say of the head.
     """
     if is_tied(model) is False and getattr(model.config, "tie_word_embeddings", False):
         tied = model.get_expanded_tied_weights_keys(all_submodels=True)
-        _give_own_tensors(model, dict.fromkeys([*tied.values(), *tied]))
+        if _always_ties(model.config):
+            names = [name for name in tied if model.get_parameter(name) is not model.get_parameter(tied[name])]
+        else:
+            names = [*dict.fromkeys([*tied.values(), *tied])]
+        _give_own_tensors(model, names)
         model.config.tie_word_embeddings = False
     return model
+
+
+def _always_ties(config: PreTrainedConfig) -> bool:
+    """Return whether the class of a configuration ignores a `tie_word_embeddings` of false in files."""
+    read = type(config).from_dict({**config.to_dict(), "tie_word_embeddings": False})
+    return bool(getattr(read, "tie_word_embeddings", False))
 
 
 def with_separate_tensors(model: PreTrainedModel) -> PreTrainedModel:
@@ -41,6 +52,8 @@ def with_separate_tensors(model: PreTrainedModel) -> PreTrainedModel:
     Returns:
         The model, with `tie_word_embeddings` corrected.
     """
+    if _always_ties(model.config):
+        model.config.tie_word_embeddings = True
     tied = model.get_expanded_tied_weights_keys(all_submodels=True)
     for target, source in tied.items():
         if torch.equal(model.get_parameter(target), model.get_parameter(source)):
