@@ -29,6 +29,8 @@ from transfuse.checkpoint.reading.files import copy_companions, file_hashes, wei
 from transfuse.checkpoint.reading.load import load_empty, load_model, local_directory
 from transfuse.errors import CheckpointError
 
+QUERY_OF_BERT = "encoder.layer.0.attention.self.query.weight"
+
 
 def test_loads_the_class_and_the_exact_weights_in_eval_mode(saved: Path) -> None:
     model = load_model(str(saved))
@@ -86,6 +88,17 @@ def test_sentence_transformers_name_a_class_and_hold_its_encoder(tmp_path: Path)
     assert type(load_model(tmp_path)) is BertModel
     BertForMaskedLM(BertConfig(**sizes, vocab_size=30)).save_pretrained(tmp_path)
     assert type(load_model(tmp_path)) is BertForMaskedLM
+
+
+def test_an_encoder_that_was_saved_without_its_pooler_is_told_from_weights_of_another_model(tmp_path: Path) -> None:
+    """As snowflake-arctic-embed; the advice works."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    BertModel(BertConfig(**sizes, vocab_size=30), add_pooling_layer=False).save_pretrained(tmp_path)
+    refuses(tmp_path, "saved without its pooler (pooler.dense.bias, pooler.dense.weight)", "BertModel.from_pretrained")
+    BertModel.from_pretrained(tmp_path).save_pretrained(tmp_path)
+    load_model(tmp_path)
+    edit_weights(tmp_path, lambda tensors: [tensors.pop(name) for name in ("pooler.dense.bias", QUERY_OF_BERT)])
+    refuses(tmp_path, "missing: 2", "do not belong together")
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

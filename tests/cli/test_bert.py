@@ -5,8 +5,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkpoints import edit_config
 from cli_inputs import Run, by_path, one_line
-from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertTokenizerFast, PreTrainedModel
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    BertModel,
+    BertTokenizerFast,
+    PreTrainedModel,
+)
+
+from transfuse.checkpoint.reading.load import load_model
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{index}" for index in range(20))]
 SIZES = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 16}
@@ -50,6 +60,21 @@ def test_a_plain_text_file_will_do(tmp_path: Path, run: Run) -> None:
     assert ran.status == 0, ran
     assert BertForMaskedLM.from_pretrained(tmp_path / "fused").config.hidden_size == 16
     assert run("eval", tmp_path / "fused", "--data", tmp_path / "book.txt").status == 0
+
+
+@pytest.mark.parametrize("names", [None, ["BertForPreTraining"]])
+def test_an_encoder_whose_configuration_names_no_class_or_one_with_a_head(
+    names: list[str] | None, tmp_path: Path, run: Run
+) -> None:
+    """As deberta-v3-base, and models of sentence-transformers."""
+    models = [bert(tmp_path / str(seed), BertModel, seed) for seed in (1, 2)]
+    for model in models:
+        edit_config(model, architectures=names)
+        (model / "modules.json").write_text("[]")
+    for command in (("plan", *models), ("fuse", *models, "-o", tmp_path / "out", "--align", "none")):
+        ran = run(*command)
+        assert ran.status == 0, ran
+    assert type(load_model(tmp_path / "out")) is BertModel
 
 
 def test_words_with_other_numbers(tmp_path: Path, run: Run) -> None:

@@ -4,6 +4,7 @@ transformers fills missing tensors with random numbers and drops unexpected ones
 errors, because a fused model would inherit them unnoticed.
 """
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +22,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from torch import nn
-from transformers import AutoModel, PreTrainedModel
+from transformers import MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.libraries import quiet
 from transfuse.base.memory_limit import without_memory_limit
@@ -52,6 +53,7 @@ Model: TypeAlias = str | Path | PreTrainedModel
 """The path of a checkpoint, a Hub name, or a loaded model."""
 NO_MODEL = "give the path of a checkpoint or a loaded transformers model (for a result, .model or its saved path)"
 
+POOLER = re.compile(r"(\w+\.)?pooler\.")
 SAFETENSORS_SHARDS, PICKLE_SHARDS = "model-*-of-*.safetensors", "pytorch_model-*-of-*.bin"
 
 
@@ -95,14 +97,12 @@ def _load_empty(path: str | Path, dtype: torch.dtype | None, pickle: PicklePolic
     """Return what to load, and the model on the meta device, after all checks that need no weights."""
     folder = local_directory(path, pickle)
     config = read_config(folder)
-    architecture = model_class(config, folder)
     files = weight_files(folder, pickle)
     dtypes_by_file = {file: stored_dtypes(file) for file in files}
     check_index(folder, dtypes_by_file)
     dtypes = {name: stored for file_dtypes in dtypes_by_file.values() for name, stored in file_dtypes.items()}
     check_counts(config.to_dict(), len(dtypes), folder)
-    if (folder / MODULES).is_file() and _is_bare(architecture, dtypes):
-        architecture = AutoModel  # as sentence-transformers loads it, whatever class config.json names
+    architecture = checkpoint_class(config, folder, dtypes)
     options = {
         "config": config,
         "dtype": weight_dtype(architecture, config, dtypes) if dtype is None else dtype,
@@ -112,6 +112,25 @@ def _load_empty(path: str | Path, dtype: torch.dtype | None, pickle: PicklePolic
         model = _from_pretrained(_Source(architecture, folder, {**options, "device_map": "meta"}))
     check_no_integer_weights(model, [name for name, stored in dtypes.items() if stored is None], folder)
     return _Source(architecture, folder, options), model
+
+
+def checkpoint_class(config: PreTrainedConfig, folder: Path, names: Iterable[str]) -> type:
+    """Return the class that a checkpoint is loaded as: the one that its config.json names, or the one without a head.
+
+    It is the latter if config.json names none, or if the files hold the model alone, as sentence-transformers loads it,
+    whatever class config.json names.
+
+    Args:
+        names: the names of the tensors in the files.
+
+    Raises:
+        CheckpointError: the class is not a model, or not one of this configuration.
+    """
+    named = model_class(config, folder)
+    if named is not AutoModel and not ((folder / MODULES).is_file() and _is_bare(named, names)):
+        return named
+    bare = MODEL_MAPPING.get(type(config), AutoModel)
+    return bare[0] if isinstance(bare, tuple) else bare
 
 
 def _is_bare(architecture: type, names: Iterable[str]) -> bool:
@@ -217,6 +236,14 @@ def _from_pretrained(source: _Source) -> PreTrainedModel:
     messages += map(str, report["error_msgs"])
     if problems["unexpected"] and not problems["of a wrong shape"] and not source.options["config"].architectures:
         raise CheckpointError(f'{folder}: config.json names no class; add architectures, such as ["BertForMaskedLM"]')
+    poolers = sorted(name for name in report["missing_keys"] if POOLER.match(name))
+    if poolers and messages == [_summary("missing", poolers)]:
+        name = type(model).__name__
+        raise CheckpointError(
+            f"{folder}: was saved without its pooler ({', '.join(poolers)}); if you do not use its output, which"
+            f" sentence-transformers does not, load it with {name}.from_pretrained, which adds one of random numbers,"
+            " save it with its other files, and give that"
+        )
     if messages:
         messages = [_summary(*problem) for problem in expert_problems(files).items()] or messages
         raise _do_not_belong_together(folder, messages)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import transformers
 from transformers import PreTrainedConfig
@@ -10,8 +11,8 @@ from transfuse.alignment.interface import AlignContext
 from transfuse.base.batch import Batch
 from transfuse.base.progress import Progress
 from transfuse.checkpoint.reading.config_file import read_config
-from transfuse.checkpoint.reading.files import weight_files
-from transfuse.checkpoint.reading.load import local_directory
+from transfuse.checkpoint.reading.files import stored_dtypes, weight_files
+from transfuse.checkpoint.reading.load import checkpoint_class, local_directory
 from transfuse.checkpoint.reading.sentences import check_sentence_modules
 from transfuse.config.options import Options
 from transfuse.config.settings import Settings
@@ -54,23 +55,26 @@ def check_checkpoints(
     for name in models:
         directory = local_directory(name, pickle)
         config = read_config(directory)
-        weight_files(directory, pickle)
+        files = weight_files(directory, pickle)
         if accept is check_fusible:
             check_sentence_modules([name])
         try:
-            accept(config, _architecture(config))
-            architectures.append(_architecture(config))
+            architectures.append(_architecture(config, directory, files))
+            accept(config, architectures[-1])
         except SpecError as error:
             raise SpecError(f"{name}: {error}") from error
     return architectures
 
 
-def _architecture(config: PreTrainedConfig) -> str:
+def _architecture(config: PreTrainedConfig, folder: Path, files: Sequence[Path]) -> str:
     """Return the name of the class of a model. Raise `SpecError` if the configuration is invalid."""
-    names = config.architectures or ["a model without a head"]
-    if not (isinstance(names, list) and isinstance(names[0], str)):
+    names = config.architectures or []
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise SpecError(f"architectures in config.json is {names!r}; it should be a list of names")
-    return names[0]
+    if names and names[0] not in FAMILIES and not hasattr(transformers, names[0]):
+        return names[0]  # a class that cannot be loaded; the message on classes that are not supported says more
+    stored = (name for file in files for name in stored_dtypes(file))
+    return checkpoint_class(config, folder, stored).__name__
 
 
 def check_fusible(config: PreTrainedConfig, architecture: str) -> None:
