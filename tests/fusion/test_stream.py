@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import CASES
+from cases import CASES, HEADS
+from checkpoints import edit_config
 from comparisons import same_files, stored
 from safetensors.torch import load_file, save_file
 
@@ -70,6 +71,17 @@ def test_shards_names_and_precision_are_the_anchors(tmp_path):
     assert same_files(tmp_path / "out", tmp_path / "loaded")
     transfuse.fuse([one, two], stream=True, align="exact", dtype="float32").save(tmp_path / "wider")
     assert {values.dtype for values in stored(tmp_path / "wider").values()} == {torch.float32}
+
+
+def test_an_encoder_of_sentence_transformers_whose_configuration_names_a_class_with_a_head(tmp_path):
+    case = next(case for case in HEADS if case.name == "LlamaModel")
+    models = saved(case, tmp_path)
+    for model in models:
+        edit_config(Path(model), architectures=["LlamaForCausalLM"])
+        (Path(model) / "modules.json").write_text("[]")
+    transfuse.fuse(models, stream=True).save(tmp_path / "streamed")
+    transfuse.fuse(models).save(tmp_path / "loaded")
+    assert same_files(tmp_path / "streamed", tmp_path / "loaded")
 
 
 def test_a_number_that_is_none_is_found_when_it_is_read(tmp_path):

@@ -66,6 +66,7 @@ def write_like(
     write_shards(folder, shards, dtype, compute)
     next(ticks, None)
     model.config.dtype = dtype
+    model.config.architectures = [type(model).__name__]  # as save_pretrained does, whatever class the files named
     model.config.save_pretrained(folder)
     add_legacy_keys(folder)
     save_generation(model, folder)
