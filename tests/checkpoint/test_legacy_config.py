@@ -114,6 +114,28 @@ def test_gemma3_has_two_bases(kind, tmp_path):
     assert (found["rope_scaling"] is None) == (kind == "default")
 
 
+@pytest.mark.parametrize(
+    ("model_type", "key", "first"),
+    [
+        ("gemma3_text", "sliding_window_pattern", 1),
+        ("cohere2", "sliding_window_pattern", 1),
+        ("modernbert", "global_attn_every_n_layers", 0),
+    ],
+)
+def test_a_pattern_of_layers_is_that_of_their_types(model_type, key, first):
+    """Blocks may have been removed since the pattern was written; `first` is the number of the first layer."""
+
+    def found(period: int, *types: str) -> int | None:
+        layers = [f"{kind}_attention" for kind in types]
+        return with_legacy_keys({"model_type": model_type, "layer_types": layers, key: period}).get(key)
+
+    every_third = ["full" if (layer + first) % 3 == 0 else "sliding" for layer in range(4)]
+    assert found(3, *every_third) == found(6, *every_third) == 3
+    assert found(7, *every_third[:2]) == 7
+    assert found(6, "full", "full", "sliding") is None
+    assert with_legacy_keys({"model_type": model_type, key: 6})[key] == 6
+
+
 def test_modernbert_has_two_bases_and_a_pattern(tmp_path):
     rotary = {name: {"rope_type": "default", "rope_theta": base}
               for name, base in (("full_attention", THETA), ("sliding_attention", 70.0))}  # fmt: skip

@@ -53,6 +53,9 @@ def with_legacy_keys(config: Mapping[str, Any]) -> Json:
     model_type = config.get("model_type", "")
     if rotary and model_type in ROTARY:
         extended |= ROTARY[model_type](rotary, config)
+    if model_type in PATTERNS and config.get("layer_types"):
+        extended.pop(PATTERNS[model_type][0], None)  # blocks may have been removed since it was written
+        extended |= _pattern(config, *PATTERNS[model_type])
     if model_type == "qwen3_moe" and "num_local_experts" in config:
         extended["num_experts"] = config["num_local_experts"]
     return extended
@@ -98,24 +101,16 @@ def _gemma3(rotary: Json, config: Mapping[str, Any]) -> Json:
     if not full or not local or _scaling(local, config):
         return {}
     keys = {"rope_theta": full["rope_theta"], "rope_local_base_freq": local["rope_theta"]}
-    pattern = config.get("_sliding_window_pattern")
-    if pattern and config.get("layer_types") == _layer_types(config, pattern, 1):
-        keys["sliding_window_pattern"] = pattern
     return keys | {"rope_scaling": _scaling(full, config)}
 
 
 def _modernbert(rotary: Json, config: Mapping[str, Any]) -> Json:
-    """Return the keys for a model without scaling, in which every n-th layer is global, starting with the first."""
+    """Return the keys for a model without scaling."""
     full = rotary.get("full_attention")
     local = rotary.get("sliding_attention")
     if not full or not local or _scaling(full, config) or _scaling(local, config):
         return {}
-    keys = {"global_rope_theta": full["rope_theta"], "local_rope_theta": local["rope_theta"]}
-    count = len(config.get("layer_types") or ())
-    for period in range(1, count + 1):
-        if config["layer_types"] == _layer_types(config, period, 0):
-            return keys | {"global_attn_every_n_layers": period}
-    return keys
+    return {"global_rope_theta": full["rope_theta"], "local_rope_theta": local["rope_theta"]}
 
 
 PLAIN = (
@@ -145,6 +140,11 @@ ROTARY: dict[str, Callable[[Json, Mapping[str, Any]], Json]] = dict.fromkeys(PLA
     "gemma3_text": _gemma3,
     "modernbert": _modernbert,
 }
+PATTERNS = {  # keys that say which layers are global, with the number of the first layer
+    "gemma3_text": ("sliding_window_pattern", 1),
+    "cohere2": ("sliding_window_pattern", 1),
+    "modernbert": ("global_attn_every_n_layers", 0),
+}
 
 
 def _scaling(rotary: Json, config: Mapping[str, Any]) -> Json | None:
@@ -158,14 +158,21 @@ def _scaling(rotary: Json, config: Mapping[str, Any]) -> Json | None:
     return scaling | {"type": kind, "rope_type": kind}
 
 
-def _layer_types(config: Mapping[str, Any], period: int, first: int) -> list[str]:
-    """Return the types of all layers if those whose number is a multiple of `period` are global.
+def _pattern(config: Mapping[str, Any], name: str, first: int) -> Json:
+    """Return the key that says that every n-th layer is global; no key if `layer_types` says something else.
 
     Args:
-        first: number of the first layer.
+        name: the key, whose value in the configuration is kept if it is right.
+        first: the number of the first layer.
     """
-    count = len(config.get("layer_types") or ())
-    return ["sliding_attention" if layer % period else "full_attention" for layer in range(first, count + first)]
+    types = config["layer_types"]
+    numbers = range(first, len(types) + first)
+    for period in (config.get(name), config.get(f"_{name}"), *range(1, len(types) + 2)):
+        if isinstance(period, int) and period > 0:
+            expected = ["sliding_attention" if number % period else "full_attention" for number in numbers]
+            if types == expected:
+                return {name: period}
+    return {}
 
 
 def _has_head(folder: Path) -> bool:
