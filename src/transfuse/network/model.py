@@ -126,9 +126,9 @@ def with_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTr
 
 
 def empty_like(model: PreTrainedModel, config: PreTrainedConfig, device: torch.device | None = None) -> PreTrainedModel:
-    """Return an untrained model of the same class, precision, device, generation settings and ties, configured otherwise.
+    """Return an untrained model of the same class, precision, device and generation settings, configured otherwise.
 
-    The random numbers of the caller go on as if none had been drawn.
+    The same parameters are tied. The random numbers of the caller go on as if none had been drawn.
 
     Args:
         config: its configuration.
