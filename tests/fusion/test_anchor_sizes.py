@@ -9,7 +9,15 @@ import pytest
 import torch
 from cases import CASES, VIT, Case
 from languages import TEXTS, gpt2, llama, saved
-from transformers import AutoModelForCausalLM, AutoTokenizer, Olmo2Model, PreTrainedModel, ViTConfig, ViTModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    ElectraForPreTraining,
+    Olmo2Model,
+    PreTrainedModel,
+    ViTConfig,
+    ViTModel,
+)
 
 import transfuse
 from transfuse.errors import ConfigError, SpecError
@@ -193,9 +201,21 @@ def test_embeddings_of_a_width_of_their_own() -> None:
     own = sizes_of(anchor.config)
     config = resized(anchor.config, replace(own, intermediate_size=20))
     config.embedding_size = anchor.config.embedding_size + 4
-    message = f"its embedding_size is {config.embedding_size}, not {anchor.config.embedding_size}"
+    message = f"its embedding_size would be {config.embedding_size}, not {anchor.config.embedding_size}"
     with pytest.raises(ConfigError, match=message):
         with_anchor_sizes([anchor, type(anchor)(config)], ["a", "b"])
+
+
+def test_embeddings_of_a_width_that_follows_the_stream() -> None:
+    """ELECTRA's discriminator has embeddings as wide as its stream, and its generator has the same embeddings."""
+    case = next(case for case in CASES if case.name == "ElectraForMaskedLM")
+    discriminator = case.configure(embedding_size=24)
+    generator = case.configure(embedding_size=24, hidden_size=8, num_attention_heads=1)
+    models = [case.architecture(config) for config in (generator, discriminator)]
+    with pytest.raises(ConfigError, match="its embedding_size would be 8, not 24"):
+        with_anchor_sizes(models, ["a", "b"])
+    with pytest.raises(ConfigError, match="is a ElectraForMaskedLM, but the anchor is a ElectraForPreTraining"):
+        transfuse.fuse([ElectraForPreTraining(discriminator), models[0]])
 
 
 @pytest.mark.parametrize("factor", [2, 1.5])

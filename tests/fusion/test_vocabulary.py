@@ -4,15 +4,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from languages import gpt2
+from languages import gpt2, llama
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast, RobertaConfig, RobertaForMaskedLM
 
 import transfuse
+from transfuse.base.progress import silent
 from transfuse.checkpoint.reading.load import load_model
-from transfuse.errors import SpecError
+from transfuse.cli.jobs.inspection import load_for_measurement
+from transfuse.config.options import Options
+from transfuse.errors import ConfigError, SpecError
 from transfuse.fusion.models.vocabulary import recode, token_rows
 
 SHARED = [f"w{number}" for number in range(20)]
@@ -75,3 +78,16 @@ def test_roberta_counts_its_positions_from_its_own_padding(tmp_path: Path) -> No
         paths.append(save(RobertaForMaskedLM(config), words, tmp_path / name))
     with pytest.raises(SpecError, match=f"{paths[1]}: pad_token_id is 0.*positions are counted"):
         transfuse.fuse(paths, vocab="shared")
+
+
+def test_other_classes_are_told_before_other_tokenizers(tmp_path: Path) -> None:
+    """Advice about rows would not help: no layer of a Llama is one of GPT-2."""
+    torch.manual_seed(0)
+    paths = save(gpt2(len(WORDS)), WORDS, tmp_path / "a"), save(llama(len(OTHER_WORDS)), OTHER_WORDS, tmp_path / "b")
+    told = "is a LlamaForCausalLM, but the anchor is a GPT2LMHeadModel; give models of one class"
+    for models in (paths, [load_model(path) for path in paths]):
+        with pytest.raises(ConfigError, match=told):
+            transfuse.fuse([*models])
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
+    with pytest.raises(ConfigError, match=told):
+        load_for_measurement([*map(str, paths)], str(tmp_path / "texts.txt"), None, Options(), silent)

@@ -22,7 +22,13 @@ from transfuse.data.measured_tasks import check_trainable
 from transfuse.errors import ConfigError, SpecError
 from transfuse.evaluation.samples import MeasuredSamples, measured_samples
 from transfuse.fusion.calibration import calibrate
-from transfuse.fusion.models.compatible import borrowed_by_sources, checked_networks, load, with_anchor_form
+from transfuse.fusion.models.compatible import (
+    borrowed_by_sources,
+    check_same_class,
+    checked_networks,
+    load,
+    with_anchor_form,
+)
 from transfuse.fusion.models.vocabulary import token_rows
 from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.fusion.sizes.anchor_sizes import with_anchor_sizes
@@ -139,6 +145,7 @@ def load_for_measurement(
     samples = measured_samples(data, options, architecture, config).take(limit, options.seed)
     calibration = open_samples(data, options, CALIBRATION)
     loaded = [load(name, options) for name in models]
+    check_same_class(loaded, models, options)
     size_samples = SizeSamples(models, calibration, options, progress=progress, removes_units=False)
     loaded = with_anchor_sizes(loaded, models, size_samples, progress.warn, options.needs_equal_widths)
     token_rows(models, loaded, "same")

@@ -67,14 +67,27 @@ def with_anchor_form(
         samples, like: as for `with_anchor_sizes`.
 
     Raises:
-        ConfigError: a model cannot have them.
+        ConfigError: a model cannot have them, or is of another class than the anchor.
     """
+    check_same_class(models, names, options)
     anchor, *sources = with_anchor_sizes(models, names, samples, widths=options.needs_equal_widths, like=like)
     if options.head == "anchor":
         sources = [with_anchor_class(source, anchor, name) for source, name in zip(sources, names[1:], strict=True)]
     if options.positions == "anchor":
         sources = [with_anchor_positions(source, anchor, name) for source, name in zip(sources, names[1:], strict=True)]
     return [anchor, *sources]
+
+
+def check_same_class(models: Sequence[PreTrainedModel], names: Sequence[str], options: Options) -> None:
+    """Raise `ConfigError` if a model is of another class than the anchor, unless it gets the anchor's head."""
+    anchor = models[0]
+    for model, name in zip(models[1:], names[1:], strict=True):
+        if type(model) is not type(anchor) and options.head != "anchor":
+            advice = ", or fuse all but their heads with --head anchor" if is_convertible(model, anchor) else ""
+            raise ConfigError(
+                f"{name}: is a {type(model).__name__}, but the anchor is a {type(anchor).__name__}; give models of"
+                f" one class{advice}"
+            )
 
 
 def borrowed_by_sources(models: Sequence[PreTrainedModel], options: Options) -> list[frozenset[str]]:
@@ -88,19 +101,13 @@ def borrowed_by_sources(models: Sequence[PreTrainedModel], options: Options) -> 
 
 
 def check_compatible(models: Sequence[PreTrainedModel], names: Sequence[str]) -> None:
-    """Raise `ConfigError` or `SpecError` unless all models compute the same function of their weights.
+    """Raise `ConfigError` or `SpecError` unless all models of a class compute the same function of their weights.
 
     Widths may differ, and so may the order of classes that have names, and the number of rows beyond the tokens.
     """
     anchor = models[0]
     configs: list[PreTrainedConfig] = []  # as the sources are after the changes that are made to them
     for index, (model, name) in enumerate(zip(models[1:], names[1:], strict=True), 1):
-        if type(model) is not type(anchor):
-            advice = ", or fuse all but their heads with --head anchor" if is_convertible(model, anchor) else ""
-            raise ConfigError(
-                f"{name}: is a {type(model).__name__}, but the anchor is a {type(anchor).__name__}; give models of"
-                f" one class{advice}"
-            )
         architecture = type(model).__name__
         config = in_anchor_order(anchor.config, model.config, architecture)
         if is_padded(models, names, index):

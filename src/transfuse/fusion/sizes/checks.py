@@ -77,7 +77,7 @@ def check_widths(anchor: PreTrainedModel, source: PreTrainedModel, own: Sizes, w
         large = resized(small, only_widths(wanted))
         mine, theirs = (getattr(config, EMBEDDING_WIDTH, None) for config in (large, anchor.config))
         if mine != theirs:
-            raise ConfigError(f"its {EMBEDDING_WIDTH} is {getattr(source.config, EMBEDDING_WIDTH)}, not {theirs}")
+            raise ConfigError(f"its {EMBEDDING_WIDTH} would be {mine}, not {theirs}")
         check_wider(source, small, large)
     except TransfuseError as error:
         agree = (own.heads, own.kv_heads, own.head_size) == (wanted.heads, wanted.kv_heads, wanted.head_size)
