@@ -26,3 +26,7 @@ from transfuse.base.shown_number import shown_number
 )
 def test_numbers(value: float, form: str, shown: str) -> None:
     assert shown_number(value, form) == shown
+
+
+def test_what_counts_as_zero_can_be_said() -> None:
+    assert [shown_number(value, ".4f", zero=1e-6) for value in (9.8e-8, 1.2e-5)] == ["0.0000", "1.2e-05"]

@@ -57,6 +57,17 @@ def test_a_path_ends_with_its_barrier() -> None:
     assert all(each in text for each in ("90.00%", "2.0000", "80.00%"))
 
 
+def test_a_barrier_of_rounding_is_zero() -> None:
+    """Not one in squared errors, whose size depends on the data."""
+    line = LossPath((0.0, 1.0), (Metrics(0.9, 9.8e-8, 8), Metrics(0.8, 0.3, 8)), 9.8e-8)
+    text = shown(path_table(line, "digits"))
+    assert ("e-08" in text, "barrier 0.0000 nats" in text) == (False, True)
+    scores = {"pearson": 1.0, "spearman": 1.0}
+    points = tuple(Metrics(0.0, error, 8, scores=scores) for error in (1.2e-8, 2.3e-8))
+    line = LossPath((0.0, 1.0), points, 9.8e-8, ("pearson", "spearman", "squared_error"))
+    assert all(each in shown(path_table(line, "digits")) for each in ("1.2e-08", "barrier 9.8e-08\n"))
+
+
 def test_huge_and_missing_values_are_short() -> None:
     found = measured(a=Metrics(0.5, 2.125e37, 8), b=Metrics(float("nan"), float("nan"), 8))
     text = shown(evaluation_tables(found))

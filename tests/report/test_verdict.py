@@ -81,6 +81,14 @@ def test_without_labels_divergence_ranks() -> None:
     )
 
 
+def test_rounding_ranks_no_model() -> None:
+    """Whatever rounding does to divergences in nats; squared differences have no unit."""
+    for measure, said in (("divergence", "as good as the best parent"), ("squared_difference", "worse than the")):
+        parents = [row(name, "parent", 1.0, 3.8e-6) for name in "ab"]
+        found = measured(row("f", "fusion", 1.0, 1.1e-5), measures=(measure,))
+        assert said in verdict(replace(found, rows=[*parents, found.rows[-1]], labeled=False))
+
+
 def test_what_has_no_score_is_not_ranked() -> None:
     nan = float("nan")
     assert verdict(measured(row("fusion", "fusion", nan, nan))) == (

@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
-from transfuse.base.shown_number import shown_number
+from transfuse.base.shown_number import ROUNDING, shown_number
+
+NEAR_ZERO = 1e-6  # up to which rounding explains a loss in nats, or its difference, for each prediction
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,8 @@ class Measure:
 
     @property
     def digits(self) -> str:
-        """Return the format of a value in a sentence or a report, which has fewer digits than a table."""
-        return ".1%" if self.form.endswith("%") else ".3f"
+        """Return the format of a value in a sentence or a report, which has one digit less than in a table."""
+        return f".{int(self.form[1]) - 1}{self.form[2]}"
 
 
 MEASURES = {
@@ -83,8 +86,24 @@ def loss_unit(measures: Sequence[str]) -> str:
     return " nats" if any(measure in IN_NATS for measure in measures) else ""
 
 
+def loss_measure(measures: Sequence[str]) -> str:
+    """Return the name of the loss among the metrics."""
+    return next(measure for measure in measures if MEASURES[measure].attribute == "loss")
+
+
+def shown_value(value: float, measure: str, form: str) -> str:
+    """Return a value, or a difference, of a metric in a format. What rounding explains is shown as zero."""
+    return shown_number(value, form, NEAR_ZERO if measure in IN_NATS else ROUNDING)
+
+
+def are_equal(measure: str, first: float, second: float) -> bool:
+    """Return whether two values look the same in a sentence; losses in nats, by the digits of its format alone."""
+    zero = inf if measure in IN_NATS else ROUNDING
+    shown, other = (shown_number(value, MEASURES[measure].digits, zero) for value in (first, second))
+    return shown == other
+
+
 def phrase(measure: str, *values: float) -> str:
     """Return a sentence's words for a value, or for several: a perplexity of 65.0 and 64.6."""
     shown = MEASURES[measure]
-    digits = ".1f" if measure == "perplexity" else shown.digits
-    return shown.phrase.format(" and ".join(shown_number(value, digits) for value in values))
+    return shown.phrase.format(" and ".join(shown_value(value, measure, shown.digits) for value in values))

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest, bootstrap, permutation_test
 
-from transfuse.evaluation.measures import MEASURES
+from transfuse.evaluation.measures import MEASURES, NEAR_ZERO
 from transfuse.evaluation.metrics import Predictions, Score, perplexity
 
 RESAMPLES = 2000
 RESAMPLES_AT_ONCE = 50  # limits the memory
 ROUNDING = 1e-4  # relative difference of losses that rounding explains
 TIE_DIGITS = 6  # of a difference, in units of the one that is tested; the order of a sum changes those behind
-NEAR_ZERO = 1e-6  # absolute difference per prediction that rounding explains, in nats
 Interval = tuple[float, float]
 
 

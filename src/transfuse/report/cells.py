@@ -1,10 +1,14 @@
 """Values of metrics as cells of the report's tables."""
 
-from math import isnan
+from __future__ import annotations
 
-from transfuse.base.shown_number import shown_number
-from transfuse.evaluation.measures import IN_NATS, MEASURES
-from transfuse.evaluation.statistics import Interval
+from math import isnan
+from typing import TYPE_CHECKING
+
+from transfuse.evaluation.measures import IN_NATS, MEASURES, shown_value
+
+if TYPE_CHECKING:
+    from transfuse.evaluation.statistics import Interval
 
 
 def metric_title(measure: str) -> str:
@@ -20,9 +24,7 @@ def metric_value(value: float, measure: str, sign: str = "") -> str:
     """
     if isnan(value):
         return ""
-    if MEASURES[measure].form.endswith("%"):
-        return shown_number(value, f"{sign}.1%")
-    return shown_number(value, sign + (".1f" if measure == "perplexity" else ".3f"))
+    return shown_value(value, measure, sign + MEASURES[measure].digits)
 
 
 def metric_interval(interval: Interval | None, measure: str, sign: str = "") -> str:

@@ -13,16 +13,16 @@ from rich.text import Text
 from transfuse.base.printable import printable
 from transfuse.base.shown_number import shown_number
 from transfuse.data.files.splits import with_split
-from transfuse.evaluation.measures import MEASURES, has_confidence, loss_unit, unit
+from transfuse.evaluation.measures import MEASURES, has_confidence, loss_measure, loss_unit, shown_value, unit
 
 if TYPE_CHECKING:
     from transfuse.evaluation.comparison import Evaluation
     from transfuse.evaluation.evaluate import LossPath
     from transfuse.evaluation.landscape import Landscape
     from transfuse.evaluation.metrics import ClassReport
-    from transfuse.evaluation.statistics import Interval
     from transfuse.fusion.compare import Comparison
 
+from transfuse.report.cells import metric_interval
 from transfuse.report.tables import model_column, number_column
 
 METRICS_NOTE = "[low, high]: 95% interval"
@@ -53,9 +53,9 @@ def metrics_table(evaluation: Evaluation) -> Group:
     for name, model in evaluation.models.items():
         cells = []
         for measure in measures:
-            cell = shown_number(model.metrics.value(measure), MEASURES[measure].form)
+            cell = shown_value(model.metrics.value(measure), measure, MEASURES[measure].form)
             if measure != "calibration_error":
-                cell += "\n" + _format_interval(model.intervals.interval(measure), MEASURES[measure].form)
+                cell += "\n" + metric_interval(model.intervals.interval(measure), measure)
             cells.append(Text(cell))
         table.add_row(Text(printable(name)), *cells, str(model.metrics.samples))
     return Group(table, f"measured on {_measured_on(evaluation)}\n{METRICS_NOTE}{explained}")
@@ -93,8 +93,9 @@ def _difference_table(first: str, evaluation: Evaluation) -> Group:
     for name, difference in against.items():
         cells: list[Text | str] = []
         for measure in measures:
-            change, form = difference.of(measure), f"+{MEASURES[measure].form}"
-            cell = f"{shown_number(change.value, form)}\n{_format_interval(change.interval, form)}"
+            change = difference.of(measure)
+            value = shown_value(change.value, measure, f"+{MEASURES[measure].form}")
+            cell = f"{value}\n{metric_interval(change.interval, measure, '+')}"
             cells.append(Text("" if isnan(change.value) else cell))
             cells += [format_p_value(change.p)] if tested[measure] else []
         table.add_row(Text(printable(name)), *cells)
@@ -121,25 +122,16 @@ def format_p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _format_interval(interval: Interval | None, value_format: str) -> str:
-    """Format an interval with one digit less than its value, and without the percent sign."""
-    if interval is None:
-        return ""
-    low, high = interval if value_format.endswith("f") else (100 * end for end in interval)
-    end_format = ("+" if value_format.startswith("+") else "") + f".{int(value_format[-2]) - 1}f"
-    return f"[{shown_number(low, end_format)}, {shown_number(high, end_format)}]"
-
-
 def path_table(line: LossPath, source: str) -> Group:
     """Return a table with one row per position, with the barrier below and the name of the samples."""
     measures = [measure for measure in line.measures if measure != "perplexity"]
     columns = (number_column(name) for name in ("position", *(MEASURES[measure].title for measure in measures)))
     table = Table(*columns)
     for position, point in zip(line.positions, line.points, strict=True):
-        cells = (shown_number(point.value(measure), MEASURES[measure].form) for measure in measures)
+        cells = (shown_value(point.value(measure), measure, MEASURES[measure].form) for measure in measures)
         table.add_row(f"{position:.2f}", *cells)
-    barrier = f"barrier {shown_number(line.barrier, '.4f')}{loss_unit(measures)}"
-    return Group(table, f"{barrier}\nmeasured on {printable(source)}")
+    barrier = shown_value(line.barrier, loss_measure(measures), ".4f")
+    return Group(table, f"barrier {barrier}{loss_unit(measures)}\nmeasured on {printable(source)}")
 
 
 def landscape_table(measured: Landscape, source: str) -> Group:
@@ -152,9 +144,9 @@ def landscape_table(measured: Landscape, source: str) -> Group:
     table = Table(model_column(), "alignment to A", *columns)
     for model in measured.models:
         position = [f"{value:.1f}" for value in model.position]
-        metrics = [shown_number(model.metrics.accuracy, ".2%"), shown_number(model.metrics.loss, ".4f")]
+        metrics = [shown_number(model.metrics.accuracy, ".2%"), shown_value(model.metrics.loss, "loss", ".4f")]
         table.add_row(Text(printable(model.path)), model.alignment, *position, *metrics)
-    best = f"lowest loss of {size} points: {shown_number(lowest.loss, '.4f')} {place}"
+    best = f"lowest loss of {size} points: {shown_value(lowest.loss, 'loss', '.4f')} {place}"
     return Group(table, f"{best}\nmeasured on {printable(source)}")
 
 
@@ -162,8 +154,8 @@ def comparison_table(comparison: Comparison) -> Table:
     """Return a table with one row per method and control."""
     table = Table(model_column(), *(number_column(name) for name in ("accuracy", "loss", "barrier", "seconds")))
     for row in comparison.rows:
-        barrier = "" if row.barrier is None else shown_number(row.barrier, ".3f")
+        barrier = "" if row.barrier is None else shown_value(row.barrier, "loss", ".3f")
         seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
-        metrics = (shown_number(row.metrics.accuracy, ".2%"), shown_number(row.metrics.loss, ".4f"))
+        metrics = (shown_number(row.metrics.accuracy, ".2%"), shown_value(row.metrics.loss, "loss", ".4f"))
         table.add_row(row.name, *metrics, barrier, seconds)
     return table

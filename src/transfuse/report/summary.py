@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from transfuse.base.printable import printable
-from transfuse.base.shown_number import shown_number
+from transfuse.evaluation.measures import loss_measure, shown_value
 from transfuse.report.tables import number_column
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def _lines_table(lines: Mapping[str, LossPath]) -> Table:
     columns = (number_column(f"{positions[index]:.2g}") for index in shown)
     table = Table("line", *columns, number_column("barrier"), title=title, title_justify="left")
     for name, line in lines.items():
-        losses = (shown_number(line.points[index].loss, ".3f") for index in shown)
-        table.add_row(Text(printable(name)), *losses, shown_number(line.barrier, ".3f"))
+        losses = [*(line.points[index].loss for index in shown), line.barrier]
+        loss = loss_measure(line.measures)
+        table.add_row(Text(printable(name)), *(shown_value(value, loss, ".3f") for value in losses))
     return table

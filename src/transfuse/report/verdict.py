@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from math import isnan
 from typing import Any
 
-from transfuse.evaluation.measures import MEASURES
+from transfuse.evaluation.measures import MEASURES, are_equal, loss_measure
 from transfuse.evaluation.statistics import Difference
 from transfuse.report.facts import Measurement, Row
 from transfuse.report.measure import PLAIN, UNIFORM
@@ -59,7 +59,7 @@ def _beside_plain(measured: Measurement, fusion: Row, plain: Row) -> str:
         if _quality(measured, plain) > _quality(measured, fusion):
             return f"; the plain average ({metric}) is better, {nothing}"
         return f". The plain average reaches {metric}"
-    loss = next((name for name in measured.measures if MEASURES[name].attribute == "loss"), measured.ranking)
+    loss = loss_measure(measured.measures)
     if _is_equal(measured, fusion, plain, loss):
         return f"; the plain average ({metric}) is as good, {nothing}"
     own, other = (measured.phrase(row, measure=loss) for row in (fusion, plain))
@@ -105,4 +105,4 @@ def _is_significant(measured: Measurement, difference: Difference) -> bool:
 def _is_equal(measured: Measurement, one: Row, other: Row, measure: str | None = None) -> bool:
     """Return whether two models have the same metric, as it is shown: the one that ranks, or another one."""
     measure = measure or measured.ranking
-    return measured.phrase(one, measure=measure) == measured.phrase(other, measure=measure)
+    return are_equal(measure, one.metrics.value(measure), other.metrics.value(measure))
