@@ -268,6 +268,7 @@ CASES += [
     case("GptOssForCausalLM", SINKS, EXPERT_WIDTHS),
     case("Qwen3NextForCausalLM", GATED_EXPERTS, GATED_EXPERT_WIDTHS),
     case("Qwen3_5ForCausalLM", GATED, DECODER_WIDTHS),
+    case("Qwen3_5ForCausalLM", GATED, DECODER_WIDTHS, head_dim=6),  # half of which is an odd number of rotary channels
     case("Qwen3_5ForCausalLM", GATED | TIED, DECODER_WIDTHS, attention_bias=True),
     case("Qwen3_5MoeForCausalLM", GATED_EXPERTS, GATED_EXPERT_WIDTHS),
 ]

@@ -134,6 +134,7 @@ def gated_attention(
         rotary: the number of rotary channels of a head, which come first.
     """
     group, query, channel = _groups(s, name, heads, groups, size, Group.PERMUTATION)
+    rotary += rotary % 2  # transformers rounds the number of planes up
     channels, q_gain, k_gain = _signed_channels(s, f"{name}.frequency", rotary // 2, group, s.fixed("half", 2))
     if rotary < size:
         rest = _signed_channels(s, f"{name}.rest", size - rotary, group, s.fixed("whole", 1))
