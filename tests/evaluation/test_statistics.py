@@ -7,6 +7,7 @@ from statistics import NormalDist
 import pytest
 import torch
 
+from transfuse.evaluation.comparison import evaluation
 from transfuse.evaluation.kind import f1
 from transfuse.evaluation.metrics import Predictions, Score, ratio
 from transfuse.evaluation.statistics import difference, intervals
@@ -147,11 +148,13 @@ def test_scores_are_resampled_and_swapped() -> None:
     assert difference(worse, worse).of("micro_f1").p == 1
 
 
-def test_only_losses_in_nats_near_zero_are_rounded() -> None:
+def test_losses_near_zero_are_rounded_unless_labels_may_be_small() -> None:
     error = torch.linspace(1e-9, 1e-7, 30).double()
     better, worse = (replace(sums(torch.zeros(30).double()), loss=loss) for loss in (error, 2 * error))
-    assert difference(better, worse).loss_p == 1
-    found = difference(better, worse, in_nats=False)
+    models, classes = {"a": better, "b": worse}, {"a": {}, "b": {}}
+    for measures in (("loss",), ("cosine", "distance"), ("squared_difference",)):
+        assert evaluation(models, classes, measures).against["b"].loss_p == 1
+    found = evaluation(models, classes, ("squared_error",)).against["b"]
     assert found.loss == pytest.approx(-float(error.mean()))
     assert found.loss_p < 0.001
 

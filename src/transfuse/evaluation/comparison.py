@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from transfuse.evaluation.measures import has_confidence, loss_unit
+from transfuse.evaluation.measures import has_confidence, rounds_near_zero
 from transfuse.evaluation.metrics import ClassReport, Metrics, Predictions, metrics_dict
 from transfuse.evaluation.statistics import Difference, Intervals, difference, intervals, predicts_as_often
 
@@ -86,9 +86,9 @@ def evaluation(
         for name, model in predictions.items()
     }
     (_, first), *others = predictions.items()
-    in_nats = bool(loss_unit(measures))
+    near_zero = rounds_near_zero(measures)
     compared = [(name, other) for name, other in others if _comparable(first, other, measures)]
-    against = {name: difference(first, other, seed, in_nats) for name, other in compared}
+    against = {name: difference(first, other, seed, near_zero) for name, other in compared}
     return Evaluation(models, against, measures)
 
 

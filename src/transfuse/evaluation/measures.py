@@ -6,7 +6,7 @@ from math import inf
 
 from transfuse.base.shown_number import ROUNDING, shown_number
 
-NEAR_ZERO = 1e-6  # up to which rounding explains a loss in nats, or its difference, for each prediction
+NEAR_ZERO = 1e-6  # up to which rounding explains a loss, or a difference of losses, for each prediction
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,11 @@ def loss_unit(measures: Sequence[str]) -> str:
 def loss_measure(measures: Sequence[str]) -> str:
     """Return the name of the loss among the metrics."""
     return next(measure for measure in measures if MEASURES[measure].attribute == "loss")
+
+
+def rounds_near_zero(measures: Sequence[str]) -> bool:
+    """Return whether losses near zero differ by rounding. Squared errors of labels may be small, as the labels are."""
+    return loss_measure(measures) != "squared_error"
 
 
 def shown_value(value: float, measure: str, form: str) -> str:

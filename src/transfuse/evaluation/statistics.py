@@ -63,7 +63,7 @@ class Difference:
         accuracy_interval: its interval; None for a single sample.
         accuracy_p: p-value of the exact McNemar test of classifiers, and of the permutation test of other models. It is
             NaN if the difference is.
-        loss: difference in nats.
+        loss: difference, in the unit of the loss.
         loss_interval: its interval; None for a single sample.
         loss_p: p-value of the permutation test that swaps the two models' losses per sample. It is at least 2 / 2001.
             Losses that differ by rounding alone are ties.
@@ -97,7 +97,7 @@ def intervals(model: Predictions, seed: int = 0) -> Intervals:
     return Intervals(_wilson_interval(model) if has_wilson else accuracy, loss, scores)
 
 
-def difference(first: Predictions, second: Predictions, seed: int = 0, in_nats: bool = True) -> Difference:
+def difference(first: Predictions, second: Predictions, seed: int = 0, near_zero: bool = True) -> Difference:
     """Return the first model's metrics minus the second's. Losses of a sample that differ by rounding alone are ties.
 
     Accuracy and loss are NaN, without intervals and tests, if the models do not predict as often: means over the tokens
@@ -107,7 +107,7 @@ def difference(first: Predictions, second: Predictions, seed: int = 0, in_nats: 
         first: predictions of one model.
         second: predictions of the other, on the same samples in the same order.
         seed: seed of the resampling.
-        in_nats: whether losses are in nats, so that even those near zero have the error of a logarithm.
+        near_zero: whether losses near zero are ties if they differ by less than `NEAR_ZERO` for each prediction.
     """
     scores = {
         name: _score_difference(score, second.scores[name], seed)
@@ -118,7 +118,7 @@ def difference(first: Predictions, second: Predictions, seed: int = 0, in_nats: 
         return Difference(nan, None, nan, nan, None, nan, scores)
     counts = (first.counts.numpy(), second.counts.numpy())
     accuracy = (first.correct.numpy(), counts[0], second.correct.numpy(), counts[1])
-    loss = (first.loss.numpy(), counts[0], _without_rounding(first, second, in_nats), counts[1])
+    loss = (first.loss.numpy(), counts[0], _without_rounding(first, second, near_zero), counts[1])
     change, loss_change = float(_difference_of_means(*accuracy)), float(_difference_of_means(*loss))
     are_classes = len(first.labels) and len(second.labels)
     return Difference(
@@ -137,15 +137,15 @@ def predicts_as_often(first: Predictions, second: Predictions) -> bool:
     return bool(first.counts.equal(second.counts))
 
 
-def _without_rounding(first: Predictions, second: Predictions, in_nats: bool) -> Any:
+def _without_rounding(first: Predictions, second: Predictions, near_zero: bool) -> Any:
     """Return the second model's summed losses of samples, or the first's where both differ by rounding alone.
 
     In float32, logits of two models that compute the same, in different bases, differ by about 1e-5. The loss differs
-    by as much, relative to itself if it is small. A loss in nats near zero also has the error of the logarithm that it
-    is the difference of, about 1e-6 for each prediction.
+    by as much, relative to itself if it is small. A loss near zero also has the error of what it is the difference of,
+    such as logarithms, about 1e-6 for each prediction.
     """
     losses = first.loss.numpy(), second.loss.numpy()
-    rounding = ROUNDING * np.abs(losses[0]) + (NEAR_ZERO * first.counts.numpy() if in_nats else 0.0)
+    rounding = ROUNDING * np.abs(losses[0]) + (NEAR_ZERO * first.counts.numpy() if near_zero else 0.0)
     return np.where(np.abs(losses[0] - losses[1]) <= rounding, *losses)
 
 

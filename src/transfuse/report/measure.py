@@ -17,7 +17,7 @@ from transfuse.config.flow_options import FlowOptions
 from transfuse.data.load import is_same_source
 from transfuse.errors import TransfuseError
 from transfuse.evaluation.evaluate import LossPath, measure_path
-from transfuse.evaluation.measures import has_confidence, loss_unit
+from transfuse.evaluation.measures import has_confidence, rounds_near_zero
 from transfuse.evaluation.metrics import Metrics, Predictions, known_measures
 from transfuse.evaluation.predictor import Predictor
 from transfuse.evaluation.references import parents_in_one_basis
@@ -74,8 +74,8 @@ def measure(
         Row(name, role, metrics[name], intervals(predictions[name], seed), metrics[name].loss - parents_loss)
         for name, role, _ in subjects
     ]
-    in_nats = bool(loss_unit(predictor.measures))
-    against = {name: difference(predictions[FUSION], predictions[name], seed, in_nats) for name in names}
+    near_zero = rounds_near_zero(predictor.measures)
+    against = {name: difference(predictions[FUSION], predictions[name], seed, near_zero) for name in names}
     lines = {} if brief or matched.carry else _lines(matched, parents, names, batches, predictor, progress)
     calibration = ("calibration_error",) if has_confidence(predictor.measures) else ()
     rows_read = samples.samples
