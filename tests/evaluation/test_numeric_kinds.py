@@ -73,7 +73,7 @@ def layouts() -> dict[str, Dataset]:
         "indicators": Dataset.from_dict({"text": TEXTS, "labels": hot}),
         "whole indicators": Dataset.from_dict({"text": TEXTS, "labels": [[int(v) for v in row] for row in hot]}),
         "columns": Dataset.from_dict(
-            {"text": TEXTS, **{name: [int(name in names) for names in SETS] for name in LABELS}}
+            {"text": TEXTS, **{f"{name.title()} ": [int(name in names) for names in SETS] for name in LABELS}}
         ),
     }
 

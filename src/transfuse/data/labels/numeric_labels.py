@@ -61,18 +61,18 @@ def with_label_sets(samples: Samples, config: PreTrainedConfig) -> Samples:
         _require_indicators(samples, column, or_ids=role == "classes")
         parts = with_parts(samples, samples.text, _inputs(samples) | {role: column})
         return with_names_in_lists(parts, column, config) if role == "classes" else replace(parts, names=None)
-    numeric = {name.casefold(): name for name, feature in features.items() if is_number(feature)}
+    numeric = {folded_name(name): name for name, feature in features.items() if is_number(feature)}
     if not numeric or samples.chosen_label is not None:
         label_part(samples, SET_NAMES, holds_label_lists, "lists of classes")
     columns = {}
     for index in range(config.num_labels):
         name = config.id2label[index]
-        if name.casefold() not in numeric:
+        if folded_name(name) not in numeric:
             raise DataError(
                 f"{samples.name}: no column of lists of classes, and no column {name!r} of 0 and 1; name the column"
                 " of lists 'labels', or give one column for each class of the model"
             )
-        columns[_class_part(name)] = numeric[name.casefold()]
+        columns[_class_part(name)] = numeric[folded_name(name)]
     for column in columns.values():
         _require_indicators(samples, column)
     return with_parts(samples, samples.text, _inputs(samples) | columns)
