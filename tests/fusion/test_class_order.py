@@ -210,6 +210,10 @@ def test_a_fine_tune_in_another_order_has_no_new_head() -> None:
     assert (ordered.options.head, reordered.options.head) == ("fused", "fused")
     assert reordered.model.config.id2label == dict(enumerate(TURNED))
     torch.testing.assert_close(reordered.model.classifier.weight, ordered.model.classifier.weight[ROWS])
+    respelled = transfuse.carry(named(base, [name.upper() for name in NAMES]), tuned, new)
+    assert respelled.options.head == "fused"
+    assert respelled.model.config.id2label == dict(enumerate(NAMES))
+    torch.testing.assert_close(respelled.model.classifier.weight, ordered.model.classifier.weight)
 
 
 @pytest.mark.parametrize("verb", ["fuse", "carry"])

@@ -94,8 +94,10 @@ def differing_class(anchor: PreTrainedConfig, source: PreTrainedConfig, architec
 
 
 def in_anchor_order(anchor: PreTrainedConfig, source: PreTrainedConfig, architecture: str) -> PreTrainedConfig:
-    """Return the source's configuration with its classes in the anchor's order, if they have the same names."""
-    if class_order(anchor, source, architecture) is None:
+    """Return the source's configuration with the anchor's classes, if it has the same names in any order and case."""
+    labels, own = _labels(anchor), _labels(source)
+    is_respelled = own != labels and _folded(own) == _folded(labels)
+    if not is_respelled and class_order(anchor, source, architecture) is None:
         return source
     reordered = copy.deepcopy(source)
     reordered.id2label = dict(anchor.id2label)
