@@ -5,6 +5,7 @@ import torch
 from cases import CASES
 
 from transfuse.evaluation.evaluate import barrier, ensemble, evaluate, measure_path
+from transfuse.evaluation.kind import mean_of_log_probabilities
 from transfuse.merging.mean import mean
 
 VIT = CASES[0]
@@ -37,6 +38,8 @@ def test_an_ensemble_may_be_wrong_by_any_number_of_nats():
     alone = evaluate(model, batches()).loss
     assert alone > 100
     assert ensemble([model, model], batches()).loss == pytest.approx(alone)
+    improbable = torch.tensor([-800.0, 0.0])
+    torch.testing.assert_close(mean_of_log_probabilities([improbable, improbable]), improbable)
 
 
 def test_barrier_is_the_excess_over_the_straight_line():

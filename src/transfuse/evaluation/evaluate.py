@@ -3,14 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import log
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch
 from transfuse.base.budget import fitting_parts, logits_at_once
+from transfuse.evaluation.kind import mean_of_log_probabilities
 from transfuse.evaluation.log_probabilities import predictions
 from transfuse.evaluation.metrics import Metrics, Predictions, metrics_dict
 from transfuse.merging.mean import interpolate
@@ -84,7 +83,7 @@ def predict_ensemble(models: Sequence[PreTrainedModel], batches: Iterable[Batch]
         entries = min(map(logits_at_once, models)) // len(models)
         slices = (predict_in_slices(model, batch, entries) for model in models)
         for model_logits in zip(*slices, strict=True):
-            yield torch.stack([logits.log_softmax(-1) for logits in model_logits]).logsumexp(0) - log(len(models))
+            yield mean_of_log_probabilities([logits.log_softmax(-1) for logits in model_logits])
 
     return predictions(predict_log, batches, partial(fitting_parts, models))
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import log
 
 import torch
 from jaxtyping import Float
@@ -71,7 +72,7 @@ def arithmetic_mean(answers: Sequence[Tensor]) -> Tensor:
 
 def mean_of_log_probabilities(answers: Sequence[Tensor]) -> Tensor:
     """Return the logarithm of the mean of probabilities, given as logarithms."""
-    return answers[0] if len(answers) == 1 else arithmetic_mean([values.exp() for values in answers]).log()
+    return answers[0] if len(answers) == 1 else torch.stack(list(answers)).logsumexp(0) - log(len(answers))
 
 
 def f1(right: Tensor, predicted: Tensor, labeled: Tensor, axis: int = -1) -> Tensor:
