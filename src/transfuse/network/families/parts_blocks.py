@@ -9,15 +9,12 @@ from transfuse.network.space import Space
 
 
 @dataclass(frozen=True)
-class BlockNames:
+class PreNormNames:
     """The names of the modules of a block: both norms, attention, and the output projection within it."""
 
     norms: tuple[str, str]
     attention: str
     output: str
-
-
-VIT_NAMES = BlockNames(("layernorm_before", "layernorm_after"), "attention", "o_proj")
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ def pre_norm_blocks(
     p: str,
     x: Space,
     sizes: BlockSizes,
-    names: BlockNames = VIT_NAMES,
+    names: PreNormNames,
     bias: str | None = "bias",
     label: str = "",
     *,

@@ -2,10 +2,10 @@
 
 from transfuse.network.builder import Builder, Normed
 from transfuse.network.families.parts import Config
-from transfuse.network.families.parts_blocks import BlockNames, block_sizes, pre_norm_blocks
+from transfuse.network.families.parts_blocks import PreNormNames, block_sizes, pre_norm_blocks
 from transfuse.network.space import Space
 
-NAMES = BlockNames(("layer_norm1", "layer_norm2"), "self_attn", "out_proj")
+NAMES = PreNormNames(("layer_norm1", "layer_norm2"), "self_attn", "out_proj")
 
 
 def text_tower(s: Builder, config: Config, p: str) -> Normed:

@@ -2,10 +2,12 @@
 
 from transfuse.network.builder import Builder, Normed
 from transfuse.network.families.parts import Config, bias_if
-from transfuse.network.families.parts_blocks import block_sizes, pre_norm_blocks
+from transfuse.network.families.parts_blocks import PreNormNames, block_sizes, pre_norm_blocks
 from transfuse.network.families.parts_heads import linear_head, pooler
 from transfuse.network.families.parts_images import patches
 from transfuse.network.spec import Spec
+
+NAMES = PreNormNames(("layernorm_before", "layernorm_after"), "attention", "o_proj")
 
 
 def vit(config: Config) -> Spec:
@@ -63,7 +65,8 @@ def trunk(s: Builder, config: Config, p: str, special: tuple[str, ...] = (), *, 
         classifies: whether only the class token of the output is read.
     """
     x = patches(s, config, f"{p}embeddings.", ("cls_token", *special), True)
-    x = pre_norm_blocks(s, f"{p}layers", x, block_sizes(config), bias=bias_if(config.qkv_bias), classifies=classifies)
+    bias = bias_if(config.qkv_bias)
+    x = pre_norm_blocks(s, f"{p}layers", x, block_sizes(config), NAMES, bias, classifies=classifies)
     s.part = "head"
     return s.norm(f"{p}layernorm", x)
 

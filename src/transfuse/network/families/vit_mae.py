@@ -33,7 +33,7 @@ def pre_training(config: Config) -> Spec:
     sizes = BlockSizes(
         config.decoder_num_hidden_layers, config.decoder_num_attention_heads, config.decoder_intermediate_size
     )
-    x = pre_norm_blocks(s, "decoder.decoder_layers", x, sizes, bias=bias_if(config.qkv_bias), label="decoder.")
+    x = pre_norm_blocks(s, "decoder.decoder_layers", x, sizes, vit.NAMES, bias_if(config.qkv_bias), "decoder.")
     s.part = "head"
     pixels = s.fixed("pixel", prod(pair(config.patch_size)) * config.num_channels)
     s.linear("decoder.decoder_pred", s.norm("decoder.decoder_norm", x), pixels)
