@@ -34,6 +34,17 @@ def test_modules_of_a_decoder_have_its_mask() -> None:
     assert token_mask({}, "decoder.block.0", (2, 4, 8)) is None
 
 
+def test_padding_of_texts_is_not_that_of_images_or_of_the_other_stack() -> None:
+    """Though there may be as many tokens of both."""
+    batch = {"attention_mask": torch.ones(2, 5), "decoder_attention_mask": torch.ones(2, 5)}
+    assert token_mask(batch, "vision_model.encoder.layers.0", (2, 5, 8)) is None
+    assert token_mask(batch, "text_model.encoder.layers.0", (2, 5, 8)) is batch["attention_mask"]
+    for name in ("decoder.block.0.layer.1.EncDecAttention.k", "model.decoder.layers.0.encoder_attn.v_proj"):
+        assert token_mask(batch, name, (2, 5, 8)) is batch["attention_mask"]
+    for name in ("decoder.block.0.layer.1.EncDecAttention.q", "model.decoder.layers.0.self_attn.v_proj"):
+        assert token_mask(batch, name, (2, 5, 8)) is batch["decoder_attention_mask"]
+
+
 def test_rows_without_padding_belong_to_the_tokens_of_a_mask() -> None:
     """The mask is the decoder's, or the encoder's where a module of the decoder reads that."""
     batch = {

@@ -11,6 +11,8 @@ IndexedBatch = tuple[Int[Tensor, " sample"], Batch]
 """Some samples of a batch: their indices in it, and their tensors."""
 IGNORED_LABEL = -100
 """Label of positions without a target: the index that `torch.nn.functional.cross_entropy` ignores."""
+IMAGE_PARTS = ("vision_model", "visual_projection")  # of models that also read texts
+CROSS_ATTENTION = ("EncDecAttention", "encoder_attn")
 VALIDATION_EVERY = 5  # every fifth batch validates
 MAX_VALIDATION = 1000  # samples that validate
 
@@ -73,9 +75,16 @@ def token_mask(batch: Batch, module: str, shape: Sequence[int]) -> Tensor | None
 
 
 def _token_masks(batch: Batch, module: str) -> Iterator[Tensor]:
-    """Yield the masks that a module's tokens may have, the likelier one first: a decoder may read the encoder too."""
-    names = ["decoder_attention_mask"] if "decoder" in module.split(".") else []
-    return (batch[name] for name in (*names, "attention_mask") if batch.get(name) is not None)
+    """Yield the masks that a module's tokens may have, the likelier one first.
+
+    Patches of images have none. In a decoder, keys and values of cross-attention have that of the encoder.
+    """
+    parts = module.split(".")
+    if parts[0] in IMAGE_PARTS:
+        return
+    crosses = any(part in CROSS_ATTENTION for part in parts) and parts[-1].startswith(("k", "v"))
+    names = ["decoder_attention_mask"] if "decoder" in parts and not crosses else []
+    yield from (batch[name] for name in (*names, "attention_mask") if batch.get(name) is not None)
 
 
 def batch_size(batch: Batch) -> int:
