@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, List, Value
+from kept_warnings import KeptWarnings
 from kinds import SENTENCES, bert, classes, tokenizer
 from sklearn.metrics import accuracy_score
 from transformers import BertConfig, BertForTokenClassification
@@ -109,6 +110,15 @@ def test_only_the_first_token_of_a_word_is_labeled() -> None:
     assert words.tokenize("annas") == ["anna", "##s"]
     (batch,) = with_tags(data).batches(word_preparer(words, config), 4)
     assert batch["labels"].tolist() == [[-100, 1, -100, 0, -100]]
+
+
+def test_rows_without_tags_are_left_out(tmp_path: Path) -> None:
+    folder = bert(tmp_path / "a", BertForTokenClassification, 3, **classes(TAGS))
+    rows = [{"tokens": ["anna", "sees"], "ner_tags": tags} for tags in ([1, 0], None, [0, 0])]
+    heard = KeptWarnings()
+    (found,) = transfuse.evaluate(folder, rows, progress=heard).records()
+    assert found["samples"] == transfuse.evaluate(folder, [rows[0], rows[2]]).records()[0]["samples"]
+    assert any("1 of 3 samples has no label and is left out" in line for line in heard.lines)
 
 
 def test_words_without_tags_and_texts_are_prepared_too() -> None:

@@ -35,7 +35,7 @@ LABEL_COLUMNS = {
     "entities": (TAG_NAMES, holds_label_lists),
     "tokens": (TARGET_NAMES, is_string),
 }  # the usual names of labels of some kinds, and what their columns hold
-ROW_BY_ROW = ("classes", "numbers", "label_sets")  # kinds whose rows without a label are left out
+ROW_BY_ROW = ("classes", "numbers", "label_sets", "entities")  # kinds whose rows without a label are left out
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def _labeled_rows(samples: Samples, kind: str) -> Samples:
     """Return the samples that have a label, with a note on the others; all if none has one.
 
     Args:
-        kind: what the model predicts. Of tags, answers and target texts, all samples are returned.
+        kind: what the model predicts. Of answers and target texts, all samples are returned.
     """
     column = _label_column(samples, kind) if kind in ROW_BY_ROW else None
     if column is None:
