@@ -22,7 +22,7 @@ from transfuse.network.token_ids import POSITIONS_AFTER_PADDING
 
 MAX_LENGTH = 2**20  # tokens; truncation of tokenizers without a limit
 MASK_RATE = 0.15  # share of tokens that a masked language model predicts (Devlin et al., 2019)
-ANY_TOKENIZER = ("tokenizer*", "vocab*", "spiece*", "sentencepiece*")
+ANY_TOKENIZER = ("tokenizer*", "vocab*", "spiece*", "sentencepiece*", "spm*")
 
 TextPreparer = Callable[[list[Any]], dict[str, Tensor]]
 """A function from texts to a batch."""
