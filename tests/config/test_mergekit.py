@@ -92,6 +92,25 @@ def test_linear_keeps_the_tokenizer_of_its_base(tmp_path: Path) -> None:
     assert (based.models, based.weights, based.base) == (("b", "a"), (1.0, 3.0), None)
 
 
+@pytest.mark.parametrize("key", ["tokenizer_source", "tokenizer"])
+def test_the_model_of_the_tokenizer_comes_first(key: str, tmp_path: Path) -> None:
+    named = {key: "b" if key == "tokenizer_source" else {"source": "b"}}
+    models = [{"model": name, "parameters": {"weight": weight}} for name, weight in (("a", 3), ("b", 1))]
+    linear = job({"merge_method": "linear", "base_model": "a", "models": models, **named}, tmp_path)
+    assert (linear.models, linear.weights) == (("b", "a"), (1.0, 3.0))
+    ties = job(TIES | named, tmp_path)
+    assert (ties.models, ties.density) == (("b", "a"), (1.0, (1.0, 0.7, 0.1)))
+    arc = {"merge_method": "slerp", "base_model": "a", "models": [{"model": "a"}, {"model": "b"}]}
+    slerp = job(arc | {"parameters": {"t": [0, 0.25]}, **named}, tmp_path)
+    assert (slerp.models, slerp.weights) == (("b", "a"), ((0.0, 0.25), (1.0, 0.75)))
+
+
+def test_the_base_of_task_vectors_gives_no_tokenizer(tmp_path: Path) -> None:
+    for named in ("base", TIES["base_model"]):
+        with pytest.raises(ConfigError, match="tokenizer_source: the tokenizer of the result is that of a; leave"):
+            job(TIES | {"tokenizer_source": named}, tmp_path)
+
+
 def test_parameters_and_base_of_a_slice_come_first(tmp_path: Path) -> None:
     own = {"normalize": False, "lambda": 0.5}
     part = {"sources": SLICE, "base_model": "other", "parameters": own}
@@ -132,7 +151,7 @@ def test_zero_and_one_are_false_and_true(value: float, tmp_path: Path) -> None:
         ({"modules": {}}, ["modules", "write models"]),
         ({"random_seed": 0}, ["random_seed", "pass --seed"]),
         ({"name": "merged"}, ["name", "leave it out"]),
-        ({"chat_template": "auto"}, ["chat_template", "leave it out"]),
+        ({"chat_template": "auto"}, ["chat_template", "leave it out; the template is that of a"]),
         ({"tokenizer": {"source": "another"}}, ["tokenizer", "base or union"]),
         ({"tokenizer": {"source": "base", "tokens": {}}}, ["tokenizer: tokens has no counterpart", "leave it out"]),
         ({"parameters": {"lambda": -1}}, ["parameters.lambda", "write negative weights instead"]),

@@ -83,7 +83,9 @@ class _File:
             chosen |= self._slerp(sources, base)
         else:
             chosen |= self._linear(sources, base)
-        self._check_tokenizer({*chosen["models"], base})
+        chosen |= self._in_order(chosen, base)
+        if self.values.get("chat_template") is not None:
+            self.refuse("chat_template", f"leave it out; the template is that of {chosen['models'][0]}")
         places = {"merge": "merge_method", "base": "base_model", "task_scale": "parameters.lambda"}
         places |= {"weights": "parameters.t"} if self.method == "slerp" else {}
         labels = {name: self._label(places.get(name, name)) for name in chosen}
@@ -223,8 +225,21 @@ class _File:
         key = "out_dtype" if self.values.get("out_dtype") is not None else "dtype"
         return {} if self.values.get(key) is None else {"dtype": self.values[key]}
 
-    def _check_tokenizer(self, models: set[Any]) -> None:
-        """Refuse a tokenizer of another model. All models that are merged have the same one, or it is an error."""
+    def _in_order(self, chosen: Mapping[str, Any], base: str | None) -> dict[str, Any]:
+        """Return the models, and what each has, with the model first whose tokenizer the result should have."""
+        models = chosen["models"]
+        key, named = self._tokenizer({*models, base})
+        if named == "base":
+            named = base
+        if named is not None and named == chosen.get("base"):
+            whose = f"the tokenizer of the result is that of {models[0]}; leave it out, or name one of the models"
+            self.refuse(key, f"{whose} that are merged into {base}")
+        order = sorted(range(len(models)), key=lambda number: models[number] != named)
+        each = ("models", "weights", "density")
+        return {name: [chosen[name][number] for number in order] for name in each if name in chosen}
+
+    def _tokenizer(self, models: set[Any]) -> tuple[str, str | None]:
+        """Return whose tokenizer the result should have, and the key that says so. All have the same tokens."""
         tokenizer = self._mapping(self.values.get("tokenizer"), "tokenizer")
         for key in tokenizer:
             if key != "source":
@@ -233,6 +248,7 @@ class _File:
         for key, source in sources.items():
             if not isinstance(source, str | None) or source not in (None, "base", "union", *models):
                 self.refuse(key, "write base or union, or one of the models; all must have the same tokens")
+        return next((each for each in sources.items() if each[1] is not None), ("tokenizer_source", None))
 
 
 def _complement(value: Any) -> Any:

@@ -22,7 +22,7 @@ OF_THE_FILE = ("normalize", "lambda", "int8_mask", "rescale")  # parameters that
 MARKS = {"merge_method", "base_model", "slices", "modules"}  # keys that only mergekit has
 KEYS = (
     *("merge_method", "base_model", "models", "slices", "parameters", "dtype", "out_dtype"),
-    *("tokenizer_source", "tokenizer"),
+    *("tokenizer_source", "tokenizer", "chat_template"),
 )
 SLICE_KEYS = ("sources", "base_model", "parameters")
 INSTEAD = {
@@ -31,5 +31,4 @@ INSTEAD = {
     "modules": "write models with the models to merge",
     "random_seed": "leave it out, and pass --seed instead",
     "name": "leave it out; the output folder names the model",
-    "chat_template": "leave it out; the template of the first model is copied",
 }
