@@ -1,5 +1,7 @@
 """Models without a head: cosines in one basis, and similarities of samples in any."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,20 +11,41 @@ from kinds import SENTENCES, SIZES, bert, text, tokenizer
 from transformers import BertConfig, BertModel
 
 import transfuse
+from transfuse.config.options import Options
+from transfuse.data.load import load_samples
 from transfuse.data.measured_tasks import measured_task
+from transfuse.data.prepare import prepare
+from transfuse.data.text.pooling import single_token
 from transfuse.errors import DataError
 from transfuse.evaluation.kinds import outputs
 from transfuse.evaluation.kinds.outputs import agreement, answers, predict_similarity
 from transfuse.evaluation.references import parents_in_one_basis
 from transfuse.fusion.match import match
 
-TEXTS = [text(*sentence) for sentence in SENTENCES[:12]]
+TEXTS = [text(*sentence) + " in" * (row % 4) for row, sentence in enumerate(SENTENCES[:12])]
+POOLING: dict[str | None, Callable[[torch.Tensor], torch.Tensor]] = {
+    None: lambda states: states.mean(0),
+    "pooling_mode_mean_tokens": lambda states: states.mean(0),
+    "pooling_mode_max_tokens": lambda states: states.mean(0),  # no mode of a single token
+    "pooling_mode_cls_token": lambda states: states[0],
+    "pooling_mode_lasttoken": lambda states: states[-1],
+}  # by settings of sentence-transformers; None: no files of it
 
 
-def embeddings(folder: Path) -> torch.Tensor:
-    with torch.no_grad():
-        states = BertModel.from_pretrained(folder)(**tokenizer()(TEXTS, return_tensors="pt")).last_hidden_state
-    return states.mean(1).double()
+def pools(folder: Path, mode: str) -> Path:
+    """Add the files of sentence-transformers."""
+    modules = {"": "Transformer", "1_Pooling": "Pooling"}
+    entries = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in modules.items()]
+    (folder / "modules.json").write_text(json.dumps(entries))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": False, mode: True}))
+    return folder
+
+
+@torch.no_grad()
+def embeddings(folder: Path, pool: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    model = BertModel.from_pretrained(folder)
+    return torch.stack([pool(model(**tokenizer()(each, return_tensors="pt"))[0][0]) for each in TEXTS]).double()
 
 
 def test_padding_is_left_out() -> None:
@@ -34,12 +57,15 @@ def test_padding_is_left_out() -> None:
     torch.testing.assert_close(answers(bare, both)[1], answers(bare, alone)[0], atol=1e-5, rtol=1e-5)
 
 
-def test_similarity_by_hand(tmp_path: Path) -> None:
-    a, b = (bert(tmp_path / str(seed), BertModel, seed) for seed in (1, 2))
-    entry = transfuse.evaluate([a, b], Dataset.from_dict({"text": TEXTS})).records()[0]["agreement_with"][0]
+@pytest.mark.parametrize("mode", POOLING)
+def test_similarity_by_hand(tmp_path: Path, mode: str | None) -> None:
+    folders = [bert(tmp_path / str(seed), BertModel, seed) for seed in (1, 2)]
+    for folder in folders if mode else ():
+        pools(folder, mode)
+    entry = transfuse.evaluate(folders, Dataset.from_dict({"text": TEXTS})).records()[0]["agreement_with"][0]
     profiles = []
-    for folder in (a, b):
-        units = torch.nn.functional.normalize(embeddings(folder), dim=1)
+    for folder in folders:
+        units = torch.nn.functional.normalize(embeddings(folder, POOLING[mode]), dim=1)
         profiles.append(units @ units.T)
     expected = []
     for row in range(len(TEXTS)):
@@ -48,6 +74,19 @@ def test_similarity_by_hand(tmp_path: Path) -> None:
     assert entry["similarity"] == pytest.approx(float(torch.stack(expected).mean()), abs=1e-5)
     low, high = entry["intervals"]["similarity"]
     assert low < entry["similarity"] < high
+
+
+def test_fusing_and_shrinking_pool_alike(tmp_path: Path) -> None:
+    folder = pools(bert(tmp_path, BertModel, 1), "pooling_mode_cls_token")
+    model = BertModel.from_pretrained(folder).eval()
+    found = [answers(model, batch) for batch in prepare(load_samples(TEXTS), model, folder, Options(batch_size=5))]
+    torch.testing.assert_close(torch.cat(found), embeddings(folder, lambda states: states[0]), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("mode", "tokens"), [("cls", [[0, 1, 0], [1, 0, 0]]), ("lasttoken", [[0, 0, 1], [0, 1, 0]])])
+def test_padding_on_either_side_is_not_pooled(mode: str, tokens: list[list[int]]) -> None:
+    mask = torch.tensor([[0, 1, 1], [1, 1, 0]])
+    assert single_token(mask, mode).long().tolist() == tokens
 
 
 def test_similarity_does_not_depend_on_the_basis() -> None:
@@ -78,7 +117,7 @@ def test_parents_are_compared_in_the_basis_of_the_fusion(tmp_path: Path) -> None
     matched = match([a, b], None)
     task = measured_task("BertModel", matched.anchor.config)
     first, second = parents_in_one_basis(task, matched.networks, matched.parents)
-    batch = dict(tokenizer()(TEXTS, return_tensors="pt"))
+    batch = dict(tokenizer()(TEXTS, return_tensors="pt", padding=True))
     cosine = agreement(answers(first, batch), answers(second, batch), batch)["cosine"]
     assert cosine.tolist() == pytest.approx([1.0] * len(TEXTS), abs=1e-5)
 

@@ -6,10 +6,11 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from transfuse.checkpoint.reading.load import local_directory
+from transfuse.checkpoint.reading.load import local_directory, unmerged_directory
 from transfuse.data.image.image_texts import ImageTextProcessor
 from transfuse.data.samples import Prepare
-from transfuse.data.tasks import Task, task
+from transfuse.data.tasks import TEXT_CLASSIFICATION, Task, task
+from transfuse.data.text.pooling import with_pooled_token
 from transfuse.errors import ConfigError
 
 
@@ -51,11 +52,17 @@ def model_preparer(
 ) -> Prepare:
     """Return a function that prepares samples with the processor that `model_processor` returns.
 
+    Texts for a model without a head get the token that its files, or those of the processor, name for its embedding.
+
     Args:
         model_task: how the samples are prepared; None: as the class of the model takes them, without labels.
     """
     prepared = model_task or task(type(model).__name__)
-    return prepared.preparer(model_processor(source, model, processor), model.config)
+    prepare = prepared.preparer(model_processor(source, model, processor), model.config)
+    paths = [path for path in (source, processor) if isinstance(path, str | Path)]
+    if prepared.kind != "outputs" or prepared.processor != TEXT_CLASSIFICATION.processor or not paths:
+        return prepare
+    return with_pooled_token(prepare, unmerged_directory(paths[0], "allow"))
 
 
 def check_processor(processor: Any) -> None:

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch
 from transfuse.base.counted import are, counted
+from transfuse.data.text.pooling import POOLED
 from transfuse.errors import DataError
 from transfuse.evaluation.kind import Columns, Kind, all_columns, arithmetic_mean, outputs, without_bins
 from transfuse.evaluation.metrics import Predictions, Score, ratio
@@ -25,15 +26,19 @@ MIN_SAMPLES = 4  # with fewer, each has less than three others to be similar to
 
 
 def answers(model: PreTrainedModel, batch: Batch) -> Tensor:
-    """Return the embedding of each sample [sample, unit]: that of the model, or the mean of its last states."""
+    """Return the embedding of each sample [sample, unit]: that of the model, or the mean of its last states.
+
+    With `labels_pooled` in the batch, the mean is that of the tokens that it names.
+    """
     found = outputs(model, batch)
     for name in EMBEDDING_NAMES:
         if name in found:
             return found[name].double()
     states = found["last_hidden_state"].double()
-    if "attention_mask" not in batch:
+    pooled = batch.get(POOLED, batch.get("attention_mask"))
+    if pooled is None:
         return states.mean(1)
-    mask = batch["attention_mask"].to(states).unsqueeze(-1)
+    mask = pooled.to(states).unsqueeze(-1)
     return (states * mask).sum(1) / mask.sum(1).clamp_min(1)
 
 
