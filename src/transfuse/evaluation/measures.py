@@ -93,7 +93,7 @@ def loss_measure(measures: Sequence[str]) -> str:
 
 def rounds_near_zero(measures: Sequence[str]) -> bool:
     """Return whether losses near zero differ by rounding. Squared errors of labels may be small, as the labels are."""
-    return loss_measure(measures) != "squared_error"
+    return "squared_error" not in measures
 
 
 def shown_value(value: float, measure: str, form: str) -> str:
