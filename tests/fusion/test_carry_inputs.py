@@ -53,9 +53,10 @@ def bert(**changes: object) -> PreTrainedModel:
             {"hidden_act": "relu"},
             "hidden_act is 'relu', that of the tuned model is 'gelu'",
         ),
+        (bert, {"vocab_size": 40}, "vocab_size is 40, that of the tuned model is 31"),
         (bert, {"max_position_embeddings": 9}, "max_position_embeddings is 9, that of the tuned model is 14"),
     ],
-    ids=["image_size", "hidden_act", "max_position_embeddings"],
+    ids=["image_size", "hidden_act", "vocab_size", "max_position_embeddings"],
 )
 def test_other_inputs(build: Callable[..., PreTrainedModel], changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=f"the new base model: {message}; give three models that take"):

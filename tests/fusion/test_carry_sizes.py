@@ -1,10 +1,14 @@
 """A fine-tune is carried to a base of another size."""
 
 import copy
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from cases import CASES, LLAMA
+from languages import TEXTS, llama, saved
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import transfuse
@@ -42,3 +46,16 @@ def test_a_block_that_wrote_zeros_until_it_was_tuned(depth: int) -> None:
     inputs = example_inputs(base.config)
     expected = tuned(**inputs).logits.detach()
     torch.testing.assert_close(carried(**inputs).logits, expected, rtol=0, atol=1e-3 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("heads", [{"head_dim": 8}, {"num_key_value_heads": 6}, {"num_attention_heads": 3}], ids=str)
+def test_a_narrower_new_base_may_have_other_heads(tmp_path: Path, heads: dict[str, int]) -> None:
+    base = saved(tmp_path / "base", llama, 1)
+    tuned = LlamaForCausalLM.from_pretrained(base)
+    with torch.no_grad():
+        tuned.lm_head.weight.add_(0.1 * torch.randn_like(tuned.lm_head.weight) * tuned.lm_head.weight.std())
+    new_base = saved(tmp_path / "new", partial(llama, intermediate_size=20, **heads), 2)
+    given: dict[str, Any] = {"samples": 8, "steps": 1}
+    fusion = transfuse.carry(base, tuned, new_base, TEXTS, processor=base, **given)
+    assert fusion.options.align == "none"
+    assert {name: getattr(fusion.model.config, name) for name in heads} == heads

@@ -17,6 +17,7 @@ from transfuse.data.text.texts import vocabulary
 from transfuse.errors import ConfigError
 from transfuse.fusion.carrying.processor import processor_source
 from transfuse.fusion.models.compatible import check_compatible, empty_model, with_anchor_form
+from transfuse.fusion.models.padded_vocabulary import is_padded, with_rows
 from transfuse.fusion.models.vocabulary import differing_tokens
 from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.fusion.planning.data_memory import check_data_memory
@@ -39,7 +40,8 @@ OTHER_FAMILY = "give a new base of the same kind"
 FEWER_BLOCKS = "give a new base with at least as many blocks"
 OTHER_FUNCTION = "give three models that take the same inputs and compute alike"
 OTHER_TOKENS = "all three models must share one vocabulary"
-POSITIONS = ("position_id", "distance")  # how the names of spaces of positions end
+INPUTS = ("channel", "distance", "frame_id", "mel", "position_id", "type", "vocabulary")
+"""How the names of spaces end whose units are read from samples."""
 NEW_BASE = 1  # its place among the tuned model, the new base and the base, the order in which they are opened
 WITHOUT_DATA = "the new base learns from samples; give --data, or a new base of the same configuration"
 OTHER_HEAD = (
@@ -170,12 +172,15 @@ def _check_alike(models: Sequence[PreTrainedModel], names: Sequence[str]) -> Non
     Args:
         models: the tuned model, the new base and the base, in the form of the tuned model.
     """
-    tuned, *others = models
+    tuned = models[0]
     architecture = type(tuned).__name__
-    shapes = ((_positions, OTHER_FUNCTION), (_units, SAME_SHAPE))
-    for model, name, (measure, shape_advice) in zip(others, names[1:], shapes, strict=True):
-        functions = differences(tuned.config, model.config, architecture)
-        sizes = shape_differences(tuned.config, model.config, architecture, measure)
+    shapes = ((_inputs, OTHER_FUNCTION), (_units, SAME_SHAPE))
+    for index, (measure, shape_advice) in enumerate(shapes, 1):
+        name, config = names[index], models[index].config
+        if is_padded(models, names, index):
+            config = with_rows(config, tuned.config.vocab_size)
+        functions = differences(tuned.config, config, architecture)
+        sizes = shape_differences(tuned.config, config, architecture, measure)
         for found, advice in ((functions, OTHER_FUNCTION), (sizes, shape_advice)):
             for field in found:
                 hint = TOKEN_ADVICE.get(field.path.rpartition(".")[2], advice)
@@ -183,16 +188,15 @@ def _check_alike(models: Sequence[PreTrainedModel], names: Sequence[str]) -> Non
                 raise ConfigError(f"{name}: {values}; {hint}")
 
 
-def _positions(spec: Spec) -> dict[str, int]:
-    """Return the numbers of positions, by the name of their space."""
-    spaces = [space for axes in spec.tensors().values() for axis in axes for space in axis.spaces()]
-    return {space.name: space.units for space in spaces if space.name.endswith(POSITIONS)}
+def _inputs(spec: Spec) -> dict[str, int]:
+    """Return the numbers of tokens, positions and the like, by the name of their space."""
+    return {name: count for name, count in _units(spec).items() if name.endswith(INPUTS)}
 
 
 def _units(spec: Spec) -> dict[str, int]:
-    """Return the numbers of positions and of units, by the name of their space."""
-    widths = {name: space.units for name, space in unfused(spec).spaces().items() if space.free}
-    return _positions(spec) | widths
+    """Return the numbers of all units, by the name of their space."""
+    axes = [axis for axes in unfused(spec).tensors().values() for axis in axes]
+    return {space.name: space.units for axis in axes for space in axis.spaces()}
 
 
 def names_by_role(models: Sequence[Model]) -> list[str]:
@@ -242,7 +246,7 @@ def carry_plan(
     chosen = options_for(chosen, new_base, base, tuned, data is not None)
     stored = [empty_model(path, chosen) for path in paths]
     empty = with_anchor_form(stored, paths, chosen, like=NEW_BASE)
-    check_compatible(empty, paths)
+    check_compatible(empty, paths, 0 if chosen.needs_equal_widths else NEW_BASE)
     paths, stored, empty = [*paths[1:], tuned], [*stored[1:], stored[0]], [*empty[1:], empty[0]]  # as in `ROLES`
     weights = Estimate(empty, chosen)
     plan = fusion_plan(paths, stored, weights, streamable=False, streams=False)

@@ -100,10 +100,14 @@ def borrowed_by_sources(models: Sequence[PreTrainedModel], options: Options) -> 
     return [frozenset() if options.head == "fused" else borrowed_tensors(source, anchor) for source in sources]
 
 
-def check_compatible(models: Sequence[PreTrainedModel], names: Sequence[str]) -> None:
+def check_compatible(models: Sequence[PreTrainedModel], names: Sequence[str], learner: int = 0) -> None:
     """Raise `ConfigError` or `SpecError` unless all models of a class compute the same function of their weights.
 
     Widths may differ, and so may the order of classes that have names, and the number of rows beyond the tokens.
+
+    Args:
+        learner: the number of a model that only learns what the others predict, so that its layers may differ; 0: there
+            is none.
     """
     anchor = models[0]
     configs: list[PreTrainedConfig] = []  # as the sources are after the changes that are made to them
@@ -116,19 +120,25 @@ def check_compatible(models: Sequence[PreTrainedModel], names: Sequence[str]) ->
         configs.append(config)
     for model in models:
         checked_declaration(model)
-    for config, name in zip(configs, names[1:], strict=True):
-        check_same_layers(anchor.config, config, type(anchor).__name__, name)
+    for index, config in enumerate(configs, 1):
+        if index != learner:
+            check_same_layers(anchor.config, config, type(anchor).__name__, names[index])
 
 
-def checked_networks(models: Sequence[PreTrainedModel], names: Sequence[str], options: Options) -> list[Network]:
+def checked_networks(
+    models: Sequence[PreTrainedModel], names: Sequence[str], options: Options, learner: int = 0
+) -> list[Network]:
     """Check that loaded models are compatible, and return them as networks on the chosen device.
 
     The sources have the anchor's order of classes, and as many rows of embeddings.
 
+    Args:
+        learner: as for `check_compatible`.
+
     Raises:
         TransfuseError: the models are not compatible, or a weight is not finite, or tied weights differ.
     """
-    check_compatible(models, names)
+    check_compatible(models, names, learner)
     models = [
         resized_to_anchor(model, models[0]) if is_padded(models, names, index) else model
         for index, model in enumerate(models)

@@ -191,7 +191,7 @@ def _loaded(
     borrowed = borrowed_by_sources(loaded, options)
     rows = unloaded.rows
     converted = with_anchor_tokens(with_anchor_form(loaded, names, options), rows)
-    networks = checked_networks(converted, names, options)
+    networks = checked_networks(converted, names, options, 0 if options.needs_equal_widths else like)
     whole = whole_models(given, loaded, names, rows, options)
     needed = unloaded.estimate.loaded_bytes
     return Inputs(

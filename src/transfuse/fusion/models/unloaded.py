@@ -65,7 +65,7 @@ def unloaded_models(
     stored = [empty_model(model, options) for model in models]
     anchored = with_anchor_form(stored, names, options, size_samples, like)
     rows = token_rows(models, anchored, options.vocab, ONE_VOCABULARY if has_base else OTHER_VOCABULARIES)
-    check_compatible(with_anchor_tokens(anchored, rows), names)
+    check_compatible(with_anchor_tokens(anchored, rows), names, 0 if options.needs_equal_widths else like)
     networks: list[Network] = []  # files lack what anchored models have more of
     if not any(size_changes(*pair).keys() - {"layers"} for pair in zip(stored, anchored, strict=True)):
         networks = readable_networks(models, stored if options.head == "anchor" else anchored)
