@@ -1,17 +1,22 @@
 """Models whose inputs or computation differ are refused by carry in its own words, with no advice that it refuses."""
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from cases import BERT, VIT
+from cases import BERT, CASES, VIT
+from kept_warnings import KeptWarnings
 from languages import gpt2, saved
 from transformers import (
+    AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
+    GPT2LMHeadModel,
     PreTrainedModel,
+    T5EncoderModel,
     ViTConfig,
     ViTForImageClassification,
 )
@@ -74,3 +79,50 @@ def test_another_kind_of_classes_is_another_head() -> None:
     carried = transfuse.carry(base, tuned, new_base).model
     assert carried.config.problem_type == "multi_label_classification"
     torch.testing.assert_close(carried.classifier.bias, tuned.classifier.bias)
+
+
+def tuned_copy(model: PreTrainedModel) -> PreTrainedModel:
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        for values in twin.parameters():
+            values.add_(0.05 * values.std(correction=0) * torch.randn_like(values))
+    return twin
+
+
+def named(model: PreTrainedModel, names: list[str]) -> PreTrainedModel:
+    model.config.id2label = dict(enumerate(names))
+    model.config.label2id = {name: index for index, name in enumerate(names)}
+    return model
+
+
+def test_warnings_name_the_tuned_model(tmp_path: Path) -> None:
+    """There is no anchor."""
+    told = KeptWarnings()
+    base, new_base = named(bert(), ["cat", "dog"]), named(bert(), ["dog", "cat"])
+    transfuse.carry(base, tuned_copy(base), new_base, progress=told)
+    order = "the new base model: id2label names the tuned model's classes in another order"
+    assert [line.partition(";")[0] for line in told.lines] == [order]
+    told = KeptWarnings()
+    base, new = (saved(tmp_path / name, build, 1) for name, build in (("base", gpt2), ("new", lambda n: gpt2(n + 8))))
+    tuned_copy(GPT2LMHeadModel.from_pretrained(base)).save_pretrained(tmp_path / "tuned")
+    AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "tuned")
+    transfuse.carry(base, tmp_path / "tuned", new, progress=told)
+    assert len(told.lines) == 1
+    assert f", that of {tmp_path / 'tuned'} is " in told.lines[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("AlbertForMaskedLM", {"num_hidden_layers": 4}, "the tuned model: has 3 blocks, the new base model has 4, and"),
+        ("T5ForConditionalGeneration", None, "the new base model: its base_model is T5EncoderModel, that of the base"),
+    ],
+)
+def test_what_cannot_be_brought_into_one_form(name: str, changes: dict[str, int] | None, message: str) -> None:
+    case = next(case for case in CASES if case.name == name)
+    base = case.build(1)
+    new_base = T5EncoderModel(base.config) if changes is None else case.build(2, **changes)
+    with pytest.raises(ConfigError, match=message) as refused:
+        transfuse.carry(base, tuned_copy(base), new_base)
+    assert "anchor" not in str(refused.value)
+    assert "fuse" not in str(refused.value)

@@ -44,7 +44,7 @@ def test_idle_blocks_change_nothing(case: Case) -> None:
 def test_a_block_that_cannot_be_put_in_between_is_refused() -> None:
     """DeBERTa convolves behind its first block, and not behind others."""
     case = next(case for case in CASES if case.name == "DebertaV2ForMaskedLM")
-    with pytest.raises(ConfigError, match="computes something else; fuse models of equal sizes"):
+    with pytest.raises(ConfigError, match="computes something else; give models of equal sizes"):
         with_anchor_sizes([build(case, 1, 4), build(case, 2, 2)], ["a", "b"])
 
 

@@ -66,8 +66,8 @@ def test_rows_beyond_the_tokenizer_are_left_out(tmp_path: Path, build: Any, alig
     assert all(torch.equal(expected[name], actual[name]) for name in expected)
     rows = load_model(a).config.vocab_size
     assert [line for line in progress.lines if "padding" in line] == [
-        f"{large}: vocab_size is {rows + EXTRA}, the anchor's is {rows}, and their tokenizers agree, so the difference"
-        f" is padding; its last {EXTRA} rows are left out"
+        f"{large}: vocab_size is {rows + EXTRA}, that of the anchor is {rows}, and their tokenizers agree, so the"
+        f" difference is padding; its last {EXTRA} rows are left out"
     ]
 
 

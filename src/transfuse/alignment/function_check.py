@@ -125,7 +125,7 @@ def _check_function(network: Network, carried: PreTrainedModel) -> float | None:
     dtype = str(network.stored_dtype).removeprefix("torch.")
     raise SpecError(
         f"{network.name}: its function changed in alignment: outputs are off by {smallest.largest:.2g} of their range"
-        f" (at most {limit:g} in {dtype}), starting {smallest.begins}; compare its config.json with the anchor's, and"
+        f" (at most {limit:g} in {dtype}), starting {smallest.begins}; compare its config.json with the others', and"
         " run `transfuse doctor` on it"
     )
 

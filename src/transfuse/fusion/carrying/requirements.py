@@ -87,14 +87,13 @@ def options_for(options: Options, new_base: Model, base: Model, tuned: Model, ha
         if is_same:
             raise ConfigError(f"{name}: is both the {other} and the tuned model, so there is nothing to carry")
     empty = [empty_model(model, options) for model in models]
-    old = empty[1].config
-    for name, config, advice in (
-        (new_name, empty[0].config, OTHER_FAMILY),
-        (tuned_name, empty[2].config, OTHER_TUNED),
-    ):
-        if config.model_type != old.model_type:
-            kinds = f"its model_type is {config.model_type}, that of the base is {old.model_type}"
-            raise ConfigError(f"{name}: {kinds}; {advice}")
+    for name, model, advice in ((new_name, empty[0], OTHER_FAMILY), (tuned_name, empty[2], OTHER_TUNED)):
+        for field, own, other in (
+            ("model_type", model.config.model_type, empty[1].config.model_type),
+            ("base_model", type(model.base_model).__name__, type(empty[1].base_model).__name__),
+        ):
+            if own != other:
+                raise ConfigError(f"{name}: its {field} is {own}, that of the base is {other}; {advice}")
     new_depth, blocks, tuned_depth = (depth(each.config) for each in empty)
     if tuned_depth != blocks:
         raise ConfigError(f"{tuned_name}: has {tuned_depth} blocks, the base has {blocks}; {SAME_SHAPE}")

@@ -125,6 +125,7 @@ def open_models(
         raise ConfigError(f"{name}: {reason}")
     check_base(options, base is not None, has_data)
     check_data(options, has_data)
+    anchor_name = "the anchor" if names is None else names[0]
     names = model_names(models) if names is None else names
     if base is not None:
         models, names = [*models, base], [*names, model_name(base, "the base")]
@@ -148,9 +149,9 @@ def open_models(
             check_free_memory(estimate.loaded_bytes - STARTUP_BYTES, torch.device("cpu"), "fusing", progress.warn)
         inputs = _loaded(models, names, options, unloaded, size_samples, like, progress)
     for index in padded:
-        progress.warn(padding_warning(empty[0], empty[index], names[index]))
+        progress.warn(padding_warning(empty[0], empty[index], names[index], anchor_name))
     for source, name in zip(empty[1:], names[1:], strict=True):
-        warn_of_order(empty[0].config, source, name, progress)
+        warn_of_order(empty[0].config, source, name, progress, anchor_name)
     return inputs if base is None else _with_last_as_base(inputs)
 
 

@@ -52,13 +52,13 @@ def resized_to_anchor(source: PreTrainedModel, anchor: PreTrainedModel) -> PreTr
     return recode(source, rows.where(rows < source.config.vocab_size, -1), anchor)
 
 
-def padding_warning(anchor: PreTrainedModel, source: PreTrainedModel, name: str) -> str:
+def padding_warning(anchor: PreTrainedModel, source: PreTrainedModel, name: str, anchor_name: str) -> str:
     """Return what to tell the user about a source that is resized."""
     rows, expected = source.config.vocab_size, anchor.config.vocab_size
     change = f"its last {counted(rows - expected, 'row')} {are(rows - expected)} left out"
     if rows < expected:
         change = f"{counted(expected - rows, 'row')}, the mean of its own, {are(expected - rows)} added"
     return (
-        f"{name}: vocab_size is {rows}, the anchor's is {expected}, and their tokenizers agree, so the difference is"
-        f" padding; {change}"
+        f"{name}: vocab_size is {rows}, that of {anchor_name} is {expected}, and their tokenizers agree, so the"
+        f" difference is padding; {change}"
     )

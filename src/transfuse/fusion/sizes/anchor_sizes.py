@@ -112,7 +112,7 @@ def _with_sizes(
             " others"
         )
     if exact is not source:
-        _check_function(exact, source, name)
+        _check_function(exact, source, name, anchor_name)
     tell(f"{difference}; {'; '.join(changes)}")
     return source
 
@@ -163,7 +163,7 @@ def _cosines(states: Float[Tensor, "... width"]) -> Float[Tensor, "state state"]
 
 
 @torch.no_grad()
-def _check_function(model: PreTrainedModel, larger: PreTrainedModel, name: str) -> None:
+def _check_function(model: PreTrainedModel, larger: PreTrainedModel, name: str, anchor_name: str) -> None:
     """Raise `ConfigError` unless a model computes the same after it got larger."""
     dtype = compute_dtype(model.dtype)
     model, larger = (each if each.dtype == dtype else as_dtype(copy.deepcopy(each), dtype) for each in (model, larger))
@@ -173,6 +173,6 @@ def _check_function(model: PreTrainedModel, larger: PreTrainedModel, name: str) 
         expected, found = (_cosines(each(**on_device(inputs, each.device))[0]) for each in (model, larger))
     if (expected - found).abs().max() > TOLERANCE * expected.abs().max():
         raise ConfigError(
-            f"{name}: with the sizes of the anchor, this {type(model).__name__} computes something else; fuse models of"
-            " equal sizes"
+            f"{name}: with the sizes of {anchor_name}, this {type(model).__name__} computes something else; give models"
+            " of equal sizes"
         )

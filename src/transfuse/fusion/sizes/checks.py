@@ -52,12 +52,12 @@ def checked_blocks(
     is_deeper = own.layers > wanted.layers
     if reason := why_not_removable(source, own.layers):
         change = "left out of it" if is_deeper else "put between its own"
-        raise ConfigError(f"{difference}, and no blocks can be {change}: {reason}; fuse models of equal depth")
+        raise ConfigError(f"{difference}, and no blocks can be {change}: {reason}; give models of equal depth")
     allowed = same_kind(source.config, anchor.config, own.layers, wanted.layers)
     if not (has_in_order(allowed, range(own.layers)) if is_deeper else has_places(allowed)):
         raise ConfigError(
             f"{difference}, and no places in order have blocks of the same kind (such as layer_types in config.json);"
-            " fuse models of equal depth"
+            " give models of equal depth"
         )
     return allowed
 
