@@ -93,6 +93,13 @@ ALSO_PLANNED = (
     "spec",
     "flow",
 )
+Config = Annotated[
+    Path | None,
+    Option(
+        metavar="FILE",
+        help="YAML file with the same names, and models and output, or a file of mergekit. Flags override it.",
+    ),
+]
 
 
 @takes_options(
@@ -112,13 +119,7 @@ def fuse(
             " and shape.",
         ),
     ] = None,
-    config: Annotated[
-        Path | None,
-        Option(
-            metavar="FILE",
-            help="YAML file with the same names, and models and output, or a file of mergekit. Flags override it.",
-        ),
-    ] = None,
+    config: Config = None,
     resume: Resume = False,
 ) -> None:
     """Fuse models into one checkpoint."""
@@ -127,7 +128,7 @@ def fuse(
     from transfuse.report.summary import report_summary
     from transfuse.report.tables import fusion_summary
 
-    job = fuse_request({"models": models} | dict(flags), config)
+    job = fuse_request({"models": models} | dict(flags), config, mode.progress.warn)
     work = work_dir(job, resume)
     with quiet_libraries():
         from transfuse.cli.jobs.fuse import fuse_job
@@ -155,14 +156,16 @@ def plan(
     mode: OutputMode,
     flags: FlagValues,
     models: Annotated[
-        list[str], Argument(metavar="ANCHOR OTHER...", help="Two or more checkpoint folders or Hub names.")
-    ],
+        list[str] | None,
+        Argument(metavar="ANCHOR OTHER...", show_default=False, help="Two or more checkpoint folders or Hub names."),
+    ] = None,
+    config: Config = None,
 ) -> None:
     """Show what fusing would match, and what it requires."""
     from transfuse.cli.validation import plan_request
     from transfuse.report.plan_tables import plan_table
 
-    job = plan_request({"models": models} | dict(flags))
+    job = plan_request({"models": models} | dict(flags), config)
     with quiet_libraries():
         from transfuse.cli.jobs.fuse import plan_job
 

@@ -1,20 +1,22 @@
 """Turn flags and configuration files into checked options, before a model or a slow library is loaded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from transfuse.base.counted import counted
+from transfuse.base.libraries import quiet_libraries
+from transfuse.base.progress import silent
 from transfuse.checkpoint.writing.output import check_outside, check_target
 from transfuse.cli.flags import FlagValues, named_values
 from transfuse.cli.targets import check_maps, check_name, check_paths, local_paths, required_output
 from transfuse.config.finetune_options import FinetuneOptions, check_teacher_options
 from transfuse.config.job import Job
-from transfuse.config.labels import label, refused
+from transfuse.config.labels import Labels, label, refused
 from transfuse.config.literals import ALIGNMENTS, MERGE_METHODS
 from transfuse.config.make import make
-from transfuse.config.mergekit import is_mergekit, translate
+from transfuse.config.mergekit import Translation, is_mergekit, translate
 from transfuse.config.options import Options
 from transfuse.config.settings import MemoryLimits
 from transfuse.config.validation import (
@@ -31,24 +33,17 @@ from transfuse.errors import ConfigError
 LANDSCAPE_METRICS = ("loss", "accuracy")
 
 
-def fuse_request(flags: FlagValues, config: Path | None) -> Job:
+def fuse_request(flags: FlagValues, config: Path | None, warn: Callable[[str], None] = silent.warn) -> Job:
     """Return the job that flags and a configuration file describe. Flags override the file.
+
+    Args:
+        warn: is told about entries of a file that have no effect.
 
     Raises:
         ConfigError: an option, the number of models or a path is invalid.
         OutputError: the output cannot be written.
     """
-    file_values, file_labels = read(config) if config else ({}, {})
-    layers = None
-    if is_mergekit(file_values):
-        translation = translate(file_values, file_labels)
-        file_values, file_labels, layers = translation.values, translation.labels, translation.layers
-        flags = _with_output(flags)
-    flag_values, flag_labels = named_values(flags)
-    if isinstance(file_values.get("flow"), dict) and "flow" in flag_values:
-        flag_values["flow"] = file_values["flow"] | flag_values["flow"]
-    values = file_values | flag_values
-    labels = file_labels | flag_labels
+    values, labels, translation = _given(flags, config)
     job = _job(values, labels)
     required_output(job.output)
     job.normalized_weights(len(job.models), labels)
@@ -59,9 +54,27 @@ def fuse_request(flags: FlagValues, config: Path | None) -> Job:
         from transfuse.checkpoint.writing.push import check_push
 
         check_push(job.push_to_hub, job.all_models(), label=label(labels, "push_to_hub"))
-    if layers is not None:
-        _check_layers(job.models, layers)
+    if translation is not None:
+        _check_layers(job.models, translation.layers)
+        job = _with_file_filters(job, labels, warn)
     return job
+
+
+def _given(flags: FlagValues, config: Path | None) -> tuple[dict[str, Any], dict[str, str], Translation | None]:
+    """Return the values of flags and of a configuration file, how messages name each, and whether mergekit wrote it."""
+    first = Path(next(iter(flags.get("models") or ()), ""))
+    if first.suffix in (".yaml", ".yml") and not first.is_dir():
+        raise ConfigError(f"{first}: is no model; if it is a configuration file, give it as --config {first}")
+    file_values, file_labels = read(config) if config else ({}, {})
+    translation = None
+    if is_mergekit(file_values):
+        translation = translate(file_values, file_labels)
+        file_values, file_labels = translation.values, translation.labels
+        flags = _with_output(flags)
+    flag_values, flag_labels = named_values(flags)
+    if isinstance(file_values.get("flow"), dict) and "flow" in flag_values:
+        flag_values["flow"] = file_values["flow"] | flag_values["flow"]
+    return file_values | flag_values, file_labels | flag_labels, translation
 
 
 def carry_request(flags: FlagValues, keep: str | None, plans: bool = False) -> Job:
@@ -105,11 +118,38 @@ def _check_places(job: Job, *others: str | Path | None) -> None:
 def _with_output(flags: FlagValues) -> FlagValues:
     """Return the flags with the only argument as the output, as `mergekit-yaml FILE OUT` takes it."""
     models = list(flags.get("models") or [])
-    return dict(flags) | {"models": None, "output": models[0]} if len(models) == 1 and not flags["output"] else flags
+    is_output = len(models) == 1 and not flags.get("output", True)
+    return dict(flags) | {"models": None, "output": models[0]} if is_output else flags
 
 
-def _check_layers(models: Sequence[str], layers: int) -> None:
-    """Raise `ConfigError` unless a file's `layer_range` has all layers of every model."""
+def _with_file_filters(job: Job, labels: Labels, warn: Callable[[str], None]) -> Job:
+    """Return a job whose weights and densities select tensors as mergekit's filters do: by their names in files."""
+    given = {"weights": job.weights or (), "density": job.density or ()}
+    if not any(isinstance(value, Mapping) for values in given.values() for value in values):
+        return job
+    from transfuse.checkpoint.reading.load import load_empty
+    from transfuse.merging.file_filters import names_in_files, with_file_filters
+    from transfuse.network.registry import load_families
+
+    load_families(job.spec)
+    with quiet_libraries():
+        names = names_in_files(load_empty(job.models[0], job.pickle_policy()))
+    changed = {}
+    for name, values in given.items():
+        try:
+            found = [with_file_filters(value, names) for value in values]
+        except ConfigError as error:
+            raise refused(labels, name, str(error)) from error
+        for part in dict.fromkeys(part for _, idle in found for part in idle):
+            warn(f"{label(labels, name)}: filter {part} has no effect; no tensor in the files has it in its name")
+        changed |= {name: tuple(value for value, _ in found)} if values else {}
+    return job.model_copy(update=changed)
+
+
+def _check_layers(models: Sequence[str], layers: int | None) -> None:
+    """Raise `ConfigError` unless a file's `layer_range`, if there is one, has all layers of every model."""
+    if layers is None:
+        return
     from transfuse.checkpoint.reading.config_file import read_config
     from transfuse.checkpoint.reading.load import local_directory
 
@@ -122,19 +162,21 @@ def _check_layers(models: Sequence[str], layers: int) -> None:
             )
 
 
-def plan_request(flags: FlagValues) -> Job:
-    """Return the job that the flags of `transfuse plan` describe.
+def plan_request(flags: FlagValues, config: Path | None = None) -> Job:
+    """Return the job that the flags of `transfuse plan` and a configuration file describe. Flags override the file.
 
     Raises:
         ConfigError: an option or the number of models is invalid, or a model is missing.
     """
-    values, labels = named_values(flags)
+    values, labels, translation = _given(flags, config)
     if values.get("align") == "learned":
         raise refused(labels, "align", "the memory of learned maps is not predicted; choose none, flow or exact")
     job = _job(values, labels)
     for name in (*job.all_models(), job.data):
         check_name(name or "")
     check_paths(job.all_models())
+    if translation is not None:
+        _check_layers(job.models, translation.layers)
     return job
 
 

@@ -1,0 +1,46 @@
+"""Files of mergekit on the command line: planned, fused, and what has no effect is said."""
+
+import json
+from pathlib import Path
+
+from cli_inputs import Run, World, one_line
+
+SLERP = """
+merge_method: slerp
+base_model: {a}
+models: [{{model: {a}}}, {{model: {b}}}]
+parameters:
+  t: {t}
+"""
+
+
+def slerp(world: World, t: str = "0.5") -> Path:
+    return world.file("slerp.yaml", SLERP.format(a=world.a, b=world.b, t=t))
+
+
+def test_a_filter_that_selects_nothing_is_left_out_and_said(world: World, run: Run) -> None:
+    t = "[{filter: lm_head, value: 0.75}, {filter: attention, value: [0, 1]}, {value: 0.5}]"
+    ran = run("fuse", "--config", slerp(world, t), world.here / "out")
+    assert ran.status == 0, ran
+    assert ran.err.count("filter lm_head has no effect") == 1
+    record = json.loads((world.here / "out" / "transfuse.json").read_text())
+    assert record["options"]["weights"] == [{"attention": [1, 0], "*": 0.5}, {"attention": [0, 1], "*": 0.5}]
+
+
+def test_filters_that_all_select_nothing_are_refused(world: World, run: Run) -> None:
+    t = "[{filter: lm_head, value: 0.75}, {value: 0.5}]"
+    words = ["slerp.yaml, line 6: parameters.t", "contains 'lm_head'"]
+    one_line(run("fuse", "--config", slerp(world, t), world.here / "out"), words)
+
+
+def test_plan_takes_files(world: World, run: Run) -> None:
+    ran = run("plan", "--config", slerp(world), "--json")
+    assert ran.status == 0, ran
+    own = world.file("own.yaml", f"models: ['{world.a}', '{world.b}']\noutput: out\nalign: none\n")
+    assert json.loads(run("plan", "--config", own, "--json").out)["spaces"] == []
+    one_line(run("plan"), ["MODELS: 0 given"])
+
+
+def test_a_file_in_place_of_a_model_is_answered_by_the_flag(world: World, run: Run) -> None:
+    for command in (("fuse", slerp(world), world.here / "out"), ("plan", slerp(world), world.b)):
+        one_line(run(*command), ["slerp.yaml: is no model", "give it as --config"])
