@@ -297,6 +297,7 @@ HEADS = [
     *others("CLIPVision", CLIP_VISION, ("Model",)), *others("CLIPText", CLIP_TEXT, ("Model", "ModelWithProjection")),
     *others("Bert", BERT, TEXT_HEADS[1:]), *others("Roberta", BERT),
     *others("XLMRoberta", BERT, ("ForMaskedLM", *TEXT_HEADS)),
+    *others("Camembert", BERT, ("ForMaskedLM", *TEXT_HEADS)),
     *others("DistilBert", DISTIL), *others("ModernBert", MODERN), *others("GPT2", GPT2 | TWO),
     *others("GPTNeoX", NEOX | TWO), *others("Llama", LLAMA | TWO), *others("Mistral", LLAMA | TWO),
     *others("Qwen2", LLAMA | TWO | {"head_dim": 4}), *others("Qwen3", LLAMA | TWO),

@@ -19,7 +19,7 @@ REPRESENTATIVE = (  # one model of each structure; the other families repeat wha
 )
 RELATIVES = (  # the longer proofs of close relatives of other families are slow; QUICK ones run for every family
     *("DeiT", "DINOv3", "Dinov2WithRegisters", "Siglip"),
-    *("XLMRoberta", "DistilBert", "Electra", "Albert", "MPNet", "DebertaV2", "Bart", "MBart", "Whisper"),
+    *("XLMRoberta", "Camembert", "DistilBert", "Electra", "Albert", "MPNet", "DebertaV2", "Bart", "MBart", "Whisper"),
     *("Mistral", "Mixtral", "Qwen2", "Phi", "Gemma", "Olmo", "Granite", "SmolLM3"),
     *("Starcoder2", "GPTJ", "StableLm", "Cohere", "Falcon"),
     *("GptOss", "Qwen3Next", "Qwen3_5", "ViTMAE", "Marian"),

@@ -1,4 +1,7 @@
-"""BERT (Devlin et al., 2019), RoBERTa (Liu et al., 2019) and XLM-R: post-norm, so gains of norms scale the stream."""
+"""BERT (Devlin et al., 2019), RoBERTa (Liu et al., 2019), XLM-R and CamemBERT.
+
+They are post-norm, so gains of norms scale the stream.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +28,7 @@ def masked_language_model(config: Config) -> Spec:
 
 
 def roberta_masked_language_model(config: Config) -> Spec:
-    """RobertaForMaskedLM, XLMRobertaForMaskedLM."""
+    """RobertaForMaskedLM, XLMRobertaForMaskedLM, CamembertForMaskedLM."""
     return _masked(
         config,
         "roberta",
@@ -60,14 +63,14 @@ def sequence_classifier(config: Config) -> Spec:
 
 
 def roberta_sequence_classifier(config: Config) -> Spec:
-    """RobertaForSequenceClassification, XLMRobertaForSequenceClassification."""
+    """RobertaForSequenceClassification, XLMRobertaForSequenceClassification, CamembertForSequenceClassification."""
     s, *_, x = _trunk(config, "roberta.", "roberta", first_token=True)
     linear_head(s, pooler(s, x, "classifier.dense", config.hidden_size), "classifier.out_proj", config.num_labels)
     return s.build()
 
 
 def model(family: str) -> Callable[[Config], Spec]:
-    """BertModel, RobertaModel, XLMRobertaModel."""
+    """BertModel, RobertaModel, XLMRobertaModel, CamembertModel."""
 
     def declare(config: Config) -> Spec:
         s, *_, x = _trunk(config, "", family)
@@ -83,7 +86,7 @@ ARCHITECTURES: dict[str, Callable[[Config], Spec]] = {
     **token_classifiers("Bert", partial(_trunk, family="bert"), "bert."),
     "BertModel": model("bert"),
 }
-for stem in ("Roberta", "XLMRoberta"):
+for stem in ("Roberta", "XLMRoberta", "Camembert"):
     ARCHITECTURES |= {
         f"{stem}ForMaskedLM": roberta_masked_language_model,
         f"{stem}ForSequenceClassification": roberta_sequence_classifier,
