@@ -46,8 +46,25 @@ def test_ties(tmp_path: Path) -> None:
 def test_negative_weights_are_those_of_summed_task_vectors(tmp_path: Path) -> None:
     models = [{"model": "a", "parameters": {"weight": -0.5}}, {"model": "b", "parameters": {"weight": 1}}]
     assert job(TIES | {"models": models, "parameters": {"normalize": False}}, tmp_path).weights == (-0.5, 1.0)
-    with pytest.raises(ConfigError, match="weights: only task vectors that are summed take negative numbers"):
+    with pytest.raises(ConfigError, match=r"yaml, line 3: models: weight: negative ones .*; write normalize: false"):
         job(TIES | {"models": models}, tmp_path)
+    with pytest.raises(ConfigError, match=r"line 2: models: weight: negative ones .*; write task_arithmetic"):
+        job({"merge_method": "linear", "models": models}, tmp_path)
+
+
+def test_nuslerp_of_two_models_is_slerp(tmp_path: Path) -> None:
+    models = [{"model": "a", "parameters": {"weight": [3, 1]}}, {"model": "b", "parameters": {"weight": 1}}]
+    values = {"merge_method": "nuslerp", "models": models, "parameters": {"nuslerp_row_wise": False}}
+    found = job(values, tmp_path)
+    assert (found.merge, found.models, found.weights) == ("slerp", ("a", "b"), ((3.0, 1.0), 1.0))
+    for more in ({"base_model": "c"}, {"parameters": {"nuslerp_flatten": False}}, {"models": models * 2}):
+        with pytest.raises(ConfigError, match="nuslerp"):
+            job(values | more, tmp_path)
+
+
+def test_the_seed_and_the_dtype_of_torch(tmp_path: Path) -> None:
+    found = job(TIES | {"random_seed": 7, "dtype": "torch.bfloat16"}, tmp_path)
+    assert (found.seed, found.dtype) == (7, "bfloat16")
 
 
 @pytest.mark.parametrize(
@@ -147,9 +164,17 @@ def test_zero_and_one_are_false_and_true(value: float, tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({"merge_method": "passthrough"}, ["line 1: merge_method", "passthrough has no counterpart", "stacks layers"]),
-        ({"merge_method": "della"}, ["della has no counterpart", "write one of linear, slerp"]),
+        ({"merge_method": "zzz"}, ["zzz has no counterpart", "write one of linear, slerp"]),
+        ({"merge_method": "della"}, ["della has no counterpart", "the nearest is dare_ties"]),
+        (
+            {"merge_method": "model_stock"},
+            ["model_stock has no counterpart", "write linear, or run `transfuse fuse A B"],
+        ),
+        ({"merge_method": None}, ["line 1: merge_method", "missing; write one of linear"]),
+        ({"normalize": True}, ["line 24: normalize", "parameters; move it there"]),
+        ({"gate_mode": "hidden"}, ["gate_mode", "mergekit-moe"]),
+        ({"random_seed": -1}, ["line 24: random_seed", "greater than or equal to 0"]),
         ({"modules": {}}, ["modules", "write models"]),
-        ({"random_seed": 0}, ["random_seed", "pass --seed"]),
         ({"name": "merged"}, ["name", "leave it out"]),
         ({"chat_template": "auto"}, ["chat_template", "leave it out; the template is that of a"]),
         ({"tokenizer": {"source": "another"}}, ["tokenizer", "base or union"]),
@@ -163,11 +188,22 @@ def test_zero_and_one_are_false_and_true(value: float, tmp_path: Path) -> None:
         ({"models": [{"model": "a"}, {"model": "b"}]}, ["models: item 1", "weight is missing"]),
         ({"models": [{"model": {"path": "a"}}]}, ["models: item 1", "nothing else"]),
         ({"models": [{"model": "a", "parameters": {"gamma": 1}}]}, ["item 1: gamma has no counterpart", "density"]),
+        (
+            {"models": [{"model": {"model": {"path": "a"}, "lora": {"path": "b"}}}]},
+            ["models: item 1", "folder of the adapter"],
+        ),
+        ({"models": [{"model": "a", "parameters": {"t": 1}}]}, ["item 1: t has no effect with ties; leave it out"]),
+        ({"parameters": {"t": 1}}, ["parameters.t has no effect with ties; leave it out"]),
+        (
+            {"models": [{"model": "a", "parameters": {"weight": 1, "density": 0}}]},
+            ["line 3: models: density: ", "0.0 is not above 0 and at most 1"],
+        ),
+        ({"out_dtype": "float8"}, ["out_dtype: 'float8' is not one of"]),
         ({"parameters": {"rescale": True}}, ["parameters.rescale", "never rescaled"]),
         ({"parameters": {"normalize": 2}}, ["parameters.normalize", "true or false"]),
         ({"parameters": {"lambda": [1, 2]}}, ["parameters.lambda", "one number"]),
         ({"dtype": "float8"}, ["dtype", "'float8' is not one of"]),
-        ({"models": None, "slices": [{}, {}]}, ["slices", "write models"]),
+        ({"models": None, "slices": [{}, {}]}, ["slices", "write models, with t or weight as a list"]),
         ({"slices": [{"sources": SLICE}]}, ["slices", "models are given too"]),
         ({"models": None, "slices": [{"sources": SLICE, "paramters": {}}]}, ["slices", "paramters", "known: sources"]),
         (
@@ -202,3 +238,9 @@ def test_what_has_no_counterpart_is_named(changes: dict[str, Any], words: list[s
 
 def test_a_file_of_transfuse_is_none_of_mergekit() -> None:
     assert not is_mergekit({"models": ["a", "b"], "merge": "ties", "base": "c"})
+
+
+def test_several_documents_are_named(tmp_path: Path) -> None:
+    (tmp_path / "merge.yaml").write_text("merge_method: ties\n---\nmerge_method: linear\n")
+    with pytest.raises(ConfigError, match=r"merge.yaml, line 2: a second YAML document begins; keep one in this file"):
+        read(tmp_path / "merge.yaml")

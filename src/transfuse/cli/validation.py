@@ -134,7 +134,7 @@ def _with_file_filters(job: Job, labels: Labels, warn: Callable[[str], None]) ->
     load_families(job.spec)
     with quiet_libraries():
         names = names_in_files(load_empty(job.models[0], job.pickle_policy()))
-    changed = {}
+    changed: dict[str, Any] = {}
     for name, values in given.items():
         try:
             found = [with_file_filters(value, names) for value in values]

@@ -6,22 +6,13 @@ parameters that are numbers, gradients over the layers, or lists of both with fi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from transfuse.config.layer_values import numbers
 from transfuse.config.literals import method_traits
-from transfuse.config.mergekit_format import (
-    AVERAGED,
-    DROPS,
-    INSTEAD,
-    KEYS,
-    MARKS,
-    METHODS,
-    OF_THE_FILE,
-    PARAMETERS,
-    SLICE_KEYS,
-)
-from transfuse.config.mergekit_settings import Settings, Source
+from transfuse.config.mergekit_file import File
+from transfuse.config.mergekit_format import ALL_PARAMETERS, AVERAGED, DROPS, INSTEAD, KEYS, MARKS, METHODS
+from transfuse.config.mergekit_settings import Source
 from transfuse.errors import ConfigError
 
 
@@ -56,127 +47,53 @@ def translate(values: Mapping[str, Any], labels: Mapping[str, str]) -> Translati
     Raises:
         ConfigError: a key or a value has no counterpart; the message names it, and what to write instead.
     """
-    return _File(values, labels).translate()
+    return _Translator(values, labels).translate()
 
 
-class _File:
-    def __init__(self, values: Mapping[str, Any], labels: Mapping[str, str]) -> None:
-        self.values = values
-        self.labels = labels
-        self.method = str(values.get("merge_method"))
-        self.parameters = {"parameters": self._mapping(values.get("parameters"), "parameters")}
-        self.base_model = values.get("base_model")
-
+class _Translator(File):
     def translate(self) -> Translation:
+        missing = self.values.get("merge_method") is None
+        known = f"write one of {', '.join(METHODS)}"
+        if not missing and self.method not in METHODS:
+            self.refuse("merge_method", f"{self.method} has no counterpart; {INSTEAD.get(self.method, known)}")
         for key, value in self.values.items():
+            if key in ALL_PARAMETERS:
+                self.refuse(key, "it has an effect only among parameters; move it there, or leave it out")
             if key not in KEYS and not (key in INSTEAD and value is None):
                 self.refuse(key, INSTEAD.get(key, f"no such key of mergekit is known; known: {', '.join(KEYS)}"))
-        if self.method not in METHODS:
-            known = f"write one of {', '.join(METHODS)}"
-            self.refuse("merge_method", f"{self.method} has no counterpart; {INSTEAD.get(self.method, known)}")
+        if missing:
+            self.refuse("merge_method", f"it is missing; {known}")
+        for name in self.parameters["parameters"]:
+            self._check_known(self._label("parameters." + name), name)
         sources, layers = self._sources()
         base = None if self.base_model is None else self._name(self.base_model, "base_model")
-        chosen = {"merge": METHODS[self.method], **self._dtype()}
+        dtype = "dtype" if self.values.get("out_dtype") is None else "out_dtype"
+        alike = {"seed": "random_seed", "dtype": dtype}
+        chosen = {name: self.values[key] for name, key in alike.items() if self.values.get(key) is not None}
+        chosen["merge"] = METHODS[self.method]
+        if isinstance(chosen.get("dtype"), str):
+            chosen["dtype"] = chosen["dtype"].removeprefix("torch.")
         if method_traits(METHODS[self.method]).needs_base:
             chosen |= self._task_vectors(sources, base)
         elif self.method == "slerp":
             chosen |= self._slerp(sources, base)
+        elif self.method == "nuslerp":
+            chosen |= self._nuslerp(sources, base)
         else:
             chosen |= self._linear(sources, base)
         chosen |= self._in_order(chosen, base)
         if self.values.get("chat_template") is not None:
             self.refuse("chat_template", f"leave it out; the template is that of {chosen['models'][0]}")
-        places = {"merge": "merge_method", "base": "base_model", "task_scale": "parameters.lambda"}
-        places |= {"weights": "parameters.t"} if self.method == "slerp" else {}
+        places = alike | {"merge": "merge_method", "base": "base_model", "task_scale": "parameters.lambda"}
+        places["task_weights"] = "parameters.normalize"
         labels = {name: self._label(places.get(name, name)) for name in chosen}
+        labels["weights"] = self._parameter_label("t" if self.method == "slerp" else "weight")
+        labels["density"] = self._parameter_label("density")
+        summed = chosen.get("task_weights") == "sum"
+        if not summed and any(number < 0 for weight in chosen["weights"] for number in numbers(weight)):
+            advice = "write normalize: false in parameters" if base else "write task_arithmetic, with base_model"
+            raise ConfigError(f"{labels['weights']}: negative ones need task vectors that are summed; {advice}")
         return Translation(chosen, labels, layers)
-
-    def refuse(self, key: str, why: str) -> NoReturn:
-        raise ConfigError(f"{self._label(key)}: {why}")
-
-    def _label(self, key: str) -> str:
-        return self.labels.get(key, key)
-
-    def _mapping(self, value: object, where: str) -> Mapping[str, Any]:
-        if value is not None and not isinstance(value, Mapping):
-            self.refuse(where, "should be a mapping of names to values")
-        return value or {}
-
-    def _name(self, value: object, where: str) -> str:
-        if not isinstance(value, str):
-            self.refuse(where, "write the folder or the Hub name of the model, and nothing else")
-        if "+" in value:
-            self.refuse(
-                where, f"{value}: write the folder of the adapter alone; transfuse finds the model it belongs to"
-            )
-        return value
-
-    def _sources(self) -> tuple[list[Source], int | None]:
-        """Return the models, and the number of their layers if slices name it."""
-        slices = self.values.get("slices")
-        if slices is None:
-            return self._listed(self.values.get("models"), "models"), None
-        if self.values.get("models") is not None:
-            self.refuse("slices", "models are given too; keep one of both")
-        if not isinstance(slices, list) or len(slices) != 1:
-            self.refuse(
-                "slices", "write models, with a list of numbers as weight that changes over the layers, or one slice"
-            )
-        part = self._mapping(slices[0], "slices")
-        for key in part:
-            if key not in SLICE_KEYS:
-                self.refuse("slices", f"{key} has no counterpart; known: {', '.join(SLICE_KEYS)}")
-        if part.get("base_model") is not None:
-            self.base_model = part["base_model"]
-            self.labels = {**self.labels, "base_model": f"{self._label('slices')}: base_model"}
-        self.parameters = {"slices": self._mapping(part.get("parameters"), "slices"), **self.parameters}
-        sources = self._listed(part.get("sources"), "slices")
-        ranges = [entry.get("layer_range") for entry in part["sources"]]
-        first = ranges[0]
-        whole = isinstance(first, list) and len(first) == 2 and first[0] == 0 and isinstance(first[1], int)
-        if not whole or any(each != first for each in ranges):
-            self.refuse("slices", "layer_range should be [0, LAYERS] for every model; write models instead of slices")
-        return sources, first[1]
-
-    def _listed(self, entries: object, key: str) -> list[Source]:
-        if not isinstance(entries, list) or not entries:
-            self.refuse(key, "should be a list of entries such as {model: NAME, parameters: {weight: 0.5}}")
-        sources = []
-        for number, entry in enumerate(entries, 1):
-            where = f"{self._label(key)}: item {number}"
-            known_keys = {"model", "parameters", *(["layer_range"] if key == "slices" else [])}
-            if not isinstance(entry, Mapping) or not {"model"} <= entry.keys() <= known_keys:
-                raise ConfigError(f"{where}: should be an entry such as {{model: NAME, parameters: {{weight: 0.5}}}}")
-            model = self._name(entry["model"], where)
-            settings: list[Settings] = [self._mapping(entry.get("parameters"), where), *self.parameters.values()]
-            for name in (name for each in settings for name in each):
-                if name not in PARAMETERS[self.method]:
-                    known = ", ".join(sorted(PARAMETERS[self.method]))
-                    raise ConfigError(f"{where}: {name} has no counterpart for {self.method}; known: {known}")
-            for name in settings[0]:
-                if name in OF_THE_FILE:
-                    raise ConfigError(f"{where}: {name} is one for all models; move it to the parameters of the file")
-            sources.append(Source(model, settings, where))
-        return sources
-
-    def _scalar(self, name: str, kind: type, default: Any) -> Any:
-        """Return a parameter that all models share. That of the slice comes first."""
-        value = self._shared(name)[1].get(name, default)
-        if kind is bool and value in (0, 1):
-            return bool(value)
-        if kind is bool or isinstance(value, bool) or not isinstance(value, kind):
-            self._refuse_shared(name, f"should be one {'true or false' if kind is bool else 'number'}")
-        return value
-
-    def _shared(self, name: str) -> tuple[str, Settings]:
-        """Return where a parameter that all models share is set, and the parameters there."""
-        return next((each for each in self.parameters.items() if name in each[1]), ("parameters", {}))
-
-    def _refuse_shared(self, name: str, why: str) -> NoReturn:
-        where, _ = self._shared(name)
-        self.refuse(
-            "parameters." + name if where == "parameters" else where, why if where == "parameters" else f"{name}: {why}"
-        )
 
     def _linear(self, sources: Sequence[Source], base: str | None) -> dict[str, Any]:
         if base is not None:
@@ -197,6 +114,15 @@ class _File:
         if not all(0 <= share <= 1 for share in numbers(position)):
             self._refuse_shared("t", "should be from 0 to 1")
         return {"models": [base, others[0].model], "weights": [_complement(position), position]}
+
+    def _nuslerp(self, sources: Sequence[Source], base: str | None) -> dict[str, Any]:
+        if base is not None or len(sources) != 2:
+            self.refuse(
+                "merge_method", "nuslerp needs two models and no base_model here; write these, or task_arithmetic"
+            )
+        if not self._scalar("nuslerp_flatten", bool, True):
+            self._refuse_shared("nuslerp_flatten", "a tensor has one angle here; leave it out")
+        return {"models": [each.model for each in sources], "weights": [each.value("weight") for each in sources]}
 
     def _task_vectors(self, sources: Sequence[Source], base: str | None) -> dict[str, Any]:
         if base is None:
@@ -220,10 +146,6 @@ class _File:
         if self.method != "task_arithmetic":
             chosen["density"] = [source.value("density", 1.0) for source in sources]
         return chosen
-
-    def _dtype(self) -> dict[str, Any]:
-        key = "out_dtype" if self.values.get("out_dtype") is not None else "dtype"
-        return {} if self.values.get(key) is None else {"dtype": self.values[key]}
 
     def _in_order(self, chosen: Mapping[str, Any], base: str | None) -> dict[str, Any]:
         """Return the models, and what each has, with the model first whose tokenizer the result should have."""

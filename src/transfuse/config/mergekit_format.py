@@ -7,6 +7,7 @@ METHODS = {
     "ties": "ties",
     "dare_linear": "dare-linear",
     "dare_ties": "dare-ties",
+    "nuslerp": "slerp",
 }
 AVERAGED = {"ties"}  # methods that normalize weights, unless the file says otherwise
 DROPS = {"dare_linear", "dare_ties"}  # methods that rescale what is kept
@@ -17,18 +18,38 @@ PARAMETERS = {
     "ties": {"weight", "density", "normalize", "lambda", "int8_mask", "rescale"},
     "dare_linear": {"weight", "density", "normalize", "lambda", "int8_mask", "rescale"},
     "dare_ties": {"weight", "density", "normalize", "lambda", "int8_mask", "rescale"},
+    "nuslerp": {"weight", "int8_mask", "nuslerp_flatten", "nuslerp_row_wise"},
 }
-OF_THE_FILE = ("normalize", "lambda", "int8_mask", "rescale")  # parameters that all models share
+ALL_PARAMETERS = frozenset[str]().union(*PARAMETERS.values())
+OF_THE_FILE = (
+    "normalize",
+    "lambda",
+    "int8_mask",
+    "rescale",
+    "nuslerp_flatten",
+    "nuslerp_row_wise",
+)  # parameters that all models share
 MARKS = {"merge_method", "base_model", "slices", "modules"}  # keys that only mergekit has
 KEYS = (
     *("merge_method", "base_model", "models", "slices", "parameters", "dtype", "out_dtype"),
-    *("tokenizer_source", "tokenizer", "chat_template"),
+    *("tokenizer_source", "tokenizer", "chat_template", "random_seed"),
 )
 SLICE_KEYS = ("sources", "base_model", "parameters")
+MOE = "this file is for mergekit-moe, which joins models as experts of one; write merge_method and models to merge them"
 INSTEAD = {
     "passthrough": "it stacks layers instead of merging models, which mergekit alone does",
-    "model_stock": "write linear with the weights that you want, or give --data and a file without merge_method",
+    "model_stock": "write linear, or run `transfuse fuse A B --base BASE --data D`",
+    "della": "the nearest is dare_ties",
+    "della_linear": "the nearest is dare_linear",
+    "breadcrumbs": "the nearest is task_arithmetic",
+    "breadcrumbs_ties": "the nearest is ties",
+    "sce": "the nearest is ties",
+    "karcher": "the nearest is linear, or slerp for two models",
+    "multislerp": "the nearest is linear, or slerp for two models",
+    "arcee_fusion": "the nearest is ties, with the other model in models and a density",
+    "nearswap": "the nearest is slerp",
     "modules": "write models with the models to merge",
-    "random_seed": "leave it out, and pass --seed instead",
+    "experts": MOE,
+    "gate_mode": MOE,
     "name": "leave it out; the output folder names the model",
 }

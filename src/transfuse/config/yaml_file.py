@@ -26,6 +26,8 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
+        if problem == "but found another document":
+            raise ConfigError(f"{path}{where}: a second YAML document begins; keep one in this file") from error
         raise ConfigError(f"{path}{where}: not plain YAML ({problem}); correct it") from error
     if values is None:
         return {}, {}
