@@ -323,7 +323,7 @@ def test_a_file_may_be_empty(text: str, tmp_path: Path) -> None:
         ("- align\n", ["mapping"]),
         ("flow\n", ["mapping"]),
         ("align: [flow\n", ["line 2", "not plain YAML"]),
-        ("a: 1\n---\nb: 2\n", ["not plain YAML"]),
+        ("a: 1\n---\nb: 2\n", ["line 2: a second YAML document"]),
         ("1: flow\n", ["line 1", "name of an option"]),
         ("? [align]\n: flow\n", ["line 1", "not plain YAML"]),
         ("? {a: b}\n: flow\n", ["job.yaml"]),
