@@ -84,5 +84,7 @@ def test_licenses_that_differ_are_told(world: World, run: Run) -> None:
     assert ran.err.count("\n") == 1
     card = (world.here / "out" / "README.md").read_text()
     assert "license: gpl-3.0\nlanguage:\n- de\n" in card
+    based = run("fuse", anchor, "--base", third, "--merge", "task-arithmetic", "-o", world.here / "based")
+    assert f"licenses differ ({anchor}: gpl-3.0, {third}: mit)" in based.err
     assert run("finetune", anchor, "--data", world.images, "-o", world.here / "tuned").status == 0
     assert "license: gpl-3.0\n" in (world.here / "tuned" / "README.md").read_text()

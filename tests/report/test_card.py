@@ -250,6 +250,14 @@ def test_licenses_that_differ_are_pointed_out() -> None:
     assert "differ" not in model_card("out", licensed())
 
 
+def test_the_base_counts_among_the_models_that_this_one_derives_from() -> None:
+    base = {"path": "org/base", "card": {"license": "other", "license_name": "llama3"}}
+    card = model_card("out", licensed(license="mit") | {"base": base})
+    assert front(card)["base_model"] == ["org/a", "org/b", "org/base"]
+    assert "**The licenses of these models differ.**" in card
+    assert "* Base: <code>org/base</code> (license: llama3). Task vectors are differences from it." in card
+
+
 def test_local_names_are_not_given_to_the_hub(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     (tmp_path / "images").mkdir()

@@ -13,7 +13,7 @@ from transfuse.base.printable import printable
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.base.torch_settings import own_torch_settings
-from transfuse.checkpoint.cards.parents import differing_licenses
+from transfuse.checkpoint.cards.parents import differing_licenses, parents_of
 from transfuse.checkpoint.reading.finite import check_finite, check_range
 from transfuse.checkpoint.reading.load import Model, local_directory
 from transfuse.checkpoint.record.outcome import growth_is_unused
@@ -113,7 +113,7 @@ def merge(matched: Matched, progress: Progress | bool = silent, processor: Any =
             " were added do nothing; leave --grow out, or train longer"
         )
     record["stages"] = matched.seconds | watch.laps
-    if licenses := differing_licenses(record["models"]):
+    if licenses := differing_licenses(parents_of(record)):
         stated = ", ".join(f"{path}: {name}" for path, name in licenses.items())
         progress.warn(printable(f"licenses differ ({stated}); check that they permit a combined model"))
     return Fusion(

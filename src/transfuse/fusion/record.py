@@ -28,7 +28,7 @@ def fusion_record(matched: Matched, method: str, merged: Mapping[str, Any]) -> d
         "resized": list(inputs.resized) or None,
         "samples_sha256": samples_digest(batches) if batches and matched_on_samples(record) else None,
         "shared_base": None if matched.base_correlation is None else {"correlation": matched.base_correlation},
-        "base": None if inputs.base_origin is None else inputs.base_origin.as_dict(),
+        "base": None if inputs.base_origin is None else inputs.base_origin.entry(),
         "other_processors": [asdict(other) for other in matched.other_processors or ()] or None,
         "learning": None if matched.history is None else asdict(matched.history),
         "shared_tokens": _shared_tokens(inputs.rows),

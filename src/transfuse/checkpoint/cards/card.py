@@ -8,7 +8,7 @@ from transfuse.checkpoint.cards.card_fields import header_fields
 from transfuse.checkpoint.cards.front_matter import as_front_matter
 from transfuse.checkpoint.cards.markdown import MARKDOWN, code
 from transfuse.checkpoint.cards.method import alignment_sentence, kept_model, merge_sentences
-from transfuse.checkpoint.cards.parents import differing_licenses, license_of
+from transfuse.checkpoint.cards.parents import differing_licenses, license_of, parents_of
 from transfuse.checkpoint.cards.pipeline_tags import pipeline_tag
 from transfuse.checkpoint.cards.processor_sentences import processor_sentences
 from transfuse.checkpoint.cards.quality import given_quality, quality_fields, quality_section
@@ -61,7 +61,8 @@ permit a combined model before you share it.
 * Sizes: {{ name | code }} {{ line | text }}.
 {% endfor %}
 {% if base %}
-* Base: {{ base.path | code if base.path else "a model passed in memory" }}. Task vectors are differences from it.
+* Base: {{ base.path | code if base.path else "a model passed in memory" }}\
+{{ " (license: " ~ licenses[-1] | text ~ ")" if licenses[-1] }}. Task vectors are differences from it.
 {% endif %}
 {% if data == GENERATED %}
 * Samples: texts that the models generated themselves. No other data was used.
@@ -126,10 +127,10 @@ def model_card(name: str, record: Mapping[str, Any]) -> str:
         record: the content of its `transfuse.json`. `metrics`, if present, maps the names of data to accuracy, loss and
             samples. `output`, if present, is the folder that the command writes.
     """
-    models = record["models"]
+    models, parents = record["models"], parents_of(record)
     align, merge = record["options"]["align"], record["merge"]
     quality = given_quality(record["metrics"]) if record.get("metrics") else None
-    header = header_fields(models, "merge", ["transfuse", "merge", f"align-{align}", f"merge-{merge}"], record)
+    header = header_fields(parents, "merge", ["transfuse", "merge", f"align-{align}", f"merge-{merge}"], record)
     fields = {name: value for name, value in quality_fields(name, task_of(record), quality).items() if value}
     names = short_names([model["path"] or "" for model in models])
     parent, predicate = kept_model(record, names)
@@ -139,9 +140,9 @@ def model_card(name: str, record: Mapping[str, Any]) -> str:
         "kept": predicate,
         "weights": shown_weights(record),
         "header": as_front_matter(header | fields),
-        "differing": differing_licenses(models),
+        "differing": differing_licenses(parents),
         "processors": processor_sentences(record.get("other_processors", ()), models, code),
-        "licenses": [license_of(model.get("card", {})) for model in models],
+        "licenses": [license_of(parent.get("card", {})) for parent in parents],
         "aligned": alignment_sentence(record),
         "merged": merge_sentences(record, parent),
         "resized": [_resized_line(line) for line in record.get("resized", [])],

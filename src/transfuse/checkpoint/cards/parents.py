@@ -41,6 +41,11 @@ def license_of(fields: Mapping[str, Any]) -> str | None:
     return fields.get("license_name", license_id) if license_id == "other" else license_id
 
 
+def parents_of(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the entries of the models that a fusion derives from: those that were merged, and their base."""
+    return [*record["models"], *([record["base"]] if "base" in record else [])]
+
+
 def differing_licenses(models: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return the license of each model of a record that states one, by path; none if they all agree."""
     licenses = {
