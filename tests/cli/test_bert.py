@@ -127,7 +127,11 @@ def test_words_that_only_one_knows(tmp_path: Path, run: Run) -> None:
     merging = ("--base", a, "--merge", "ties")
     for ran in (run("plan", a, b, *merging), run("fuse", a, b, "-o", tmp_path / "out", *merging)):
         one_line(
-            ran, ["its tokenizer differs", "merged with --base need one vocabulary; leave base out to use --vocab"]
+            ran,
+            [
+                "its tokenizer differs",
+                "merged with --base need one vocabulary; leave base out and choose --merge mean or",
+            ],
         )
     one_line(
         run("plan", a, b, *merging, "--vocab", "shared"), ["--vocab: models merged with --base", "leave vocab or base"]

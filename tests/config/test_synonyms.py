@@ -2,7 +2,10 @@
 
 import pytest
 
+from transfuse.config.make import make
+from transfuse.config.options import Options
 from transfuse.config.synonyms import SYNONYMS, nearest
+from transfuse.errors import ConfigError
 
 OPTIONS = ("batch_size", "learning_rate", "samples", "output")
 
@@ -19,6 +22,14 @@ OPTIONS = ("batch_size", "learning_rate", "samples", "output")
 )
 def test_nearest(written, meant) -> None:
     assert nearest(written, OPTIONS) == meant
+
+
+def test_mergekits_words_lead_to_those_here() -> None:
+    for written, meant in (("base_model", "'base'"), ("lambda", "'task_scale'"), ("normalize", "'task_weights'")):
+        with pytest.raises(ConfigError, match=f"{written}: no such option; did you mean {meant}"):
+            make(Options, {written: 1})
+    with pytest.raises(ConfigError, match=r"'linear' is not one of .*; did you mean mean\?"):
+        make(Options, {"merge": "linear"})
 
 
 def test_flags_keep_their_spelling() -> None:

@@ -12,6 +12,7 @@ from transfuse.config.synonyms import nearest
 
 SHORT = Repr()  # for values: a file of a few lines can hold one that would fill the memory
 SHORT.maxlevel, SHORT.maxstring, SHORT.maxother = 2, 200, 200
+ARGUMENTS = ("base",)  # of `fuse` and `match`, which are no fields of `Options`
 
 
 def error_message(name: str, error: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> str:
@@ -28,7 +29,8 @@ def error_message(name: str, error: Mapping[str, Any], fields: Mapping[str, Fiel
     if isinstance(given, BaseModel) and option == "options":
         return "no such option; give its fields by name, as in **options.model_dump(exclude_unset=True)"
     if error["type"] == "extra_forbidden":
-        return f"no such option{_nearest(option, tuple(fields))}"
+        known = (*fields, *(ARGUMENTS if "merge" in fields else ()))
+        return f"no such option{_nearest(option, known)}"
     if error["type"] == "string_pattern_mismatch":
         return f"{shown} is not one of all, class, window-N (window-6: the central 6 x 6 patches)"
     if error["type"] == "literal_error":

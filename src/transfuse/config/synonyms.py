@@ -4,6 +4,7 @@ from collections.abc import Collection
 from difflib import get_close_matches
 
 SYNONYMS = {
+    "base_model": "base",
     "bf16": "bfloat16",
     "bs": "batch_size",
     "dataset": "data",
@@ -13,10 +14,13 @@ SYNONYMS = {
     "fp64": "float64",
     "gpu": "device",
     "half": "float16",
+    "lambda": "task_scale",
     "limit_samples": "samples",
+    "linear": "mean",
     "lr": "learning_rate",
     "max_steps": "steps",
     "merge": "fuse",
+    "normalize": "task_weights",
     "num_train_epochs": "epochs",
     "out": "output",
     "output_dir": "output",

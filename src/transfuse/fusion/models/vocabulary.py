@@ -28,7 +28,10 @@ TokenIds = dict[str, int]
 OTHER_VOCABULARIES = (
     "fuse with --vocab shared to match rows by their tokens, or with --vocab anchor to keep the anchor's rows"
 )
-ONE_VOCABULARY = "models merged with --base need one vocabulary; leave base out to use --vocab shared"
+ONE_VOCABULARY = (
+    "models merged with --base need one vocabulary; leave base out and choose --merge mean or slerp, with"
+    " --vocab shared"
+)
 
 
 def token_rows(
