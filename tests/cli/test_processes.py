@@ -1,5 +1,6 @@
 """What only a process of its own shows: what is imported, exit statuses, and what comes out on which stream."""
 
+import io
 import json
 import os
 import resource
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cli_inputs import World
+from cli_inputs import Run, World
 
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
@@ -60,6 +61,21 @@ def test_statuses_of_what_needs_no_model(tmp_path: Path) -> None:
         )
     assert ran.returncode == 2
     assert ran.stderr == "transfuse: input or output: No space left on device\n"
+
+
+def test_a_closed_stdout_is_no_error() -> None:
+    ran = transfuse("--version", before=lambda: os.close(1))
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+
+
+def test_names_that_the_terminal_cannot_show_are_escaped(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="latin-1"))
+    ran = run("fuse", world.a, world.b, "-o", world.here / "模型", "--align", "none")
+    assert (ran.status, ran.err) == (0, "")
+    assert rb"\u6a21\u578b" in written.getvalue()
 
 
 def test_streams_are_clean(world: World) -> None:

@@ -5,6 +5,7 @@ import re
 import signal
 import sys
 from inspect import signature
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -78,6 +79,10 @@ complete_values(app)
 def main() -> None:
     """Run a command. An error of the user prints one line on stderr and exits with status 2."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that incomplete files are removed
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (None if it was closed)
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for names that its encoding lacks
     try:
         status = app(standalone_mode=False)
         sys.stdout.flush()
