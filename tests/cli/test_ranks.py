@@ -8,8 +8,10 @@ import time
 
 import pytest
 import torch
-from cli_inputs import Run, World
+from cli_inputs import Run, World, one_line
 from safetensors.torch import load_file
+
+from transfuse.base.distributed import ProcessGroup
 
 LAUNCH = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "transfuse")
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
@@ -86,3 +88,10 @@ def test_a_process_that_ends_ends_all(world: World) -> None:
     assert started.returncode != 0
     assert out == ""
     assert [path.name for path in world.here.iterdir()] == ["out.work"], "nothing but finished work"
+
+
+def test_carry_is_refused_before_it_writes(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transfuse.cli.jobs.carry.process_group", lambda: ProcessGroup(0, 2))
+    ran = run("carry", world.a, world.a, world.b, "-o", world.here / "new" / "out")
+    one_line(ran, ["carrying runs in one process; start it without torchrun"])
+    assert world.listing() == {}
