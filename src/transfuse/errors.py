@@ -45,6 +45,10 @@ class OutputError(TransfuseError):
     """A file or folder of an output, a cache or unfinished work that cannot be written, or must not be replaced."""
 
 
+class DiskFullError(OutputError):
+    """An output or unfinished work for which the disk has no space left."""
+
+
 class InterruptedRunError(TransfuseError):
     """An interruption by the user, of a run that can be continued."""
 

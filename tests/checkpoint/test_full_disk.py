@@ -1,6 +1,7 @@
 """A full disk is one clear error, and leaves what was there before."""
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -11,10 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 from outputs import refuses, tree
+from PIL import Image
 from safetensors.torch import save_file
+from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
 from transfuse.checkpoint.writing.output import atomic_directory, check_target, write_json
-from transfuse.errors import OutputError
+from transfuse.errors import DiskFullError, OutputError
+from transfuse.finetuning.finetune import finetune
 
 
 @pytest.fixture
@@ -87,3 +91,19 @@ def test_a_limit_on_file_sizes_counts_as_a_full_disk(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("out: no space left") == 2
     assert tree(tmp_path) == {}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits on file sizes are POSIX")
+@pytest.mark.parametrize("size", [8 * 2**10, 150_000])  # less than the weights need, and than the state of AdamW
+def test_a_full_disk_while_fine_tuning_saves_its_state(tmp_path: Path, size: int) -> None:
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "image_size": 8, "patch_size": 4, "num_channels": 1}
+    config = ViTConfig(num_hidden_layers=3, num_attention_heads=2, **sizes)
+    samples = [{"image": Image.new("L", (8, 8), index), "label": index % 2} for index in range(4)]
+    processor = ViTImageProcessorPil(size={"height": 8, "width": 8}, image_mean=[0.5], image_std=[0.5])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        with pytest.raises(DiskFullError, match=f"^{tmp_path}/state: no space left"):
+            finetune(ViTForImageClassification(config), samples, processor=processor, checkpoints=tmp_path / "state")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

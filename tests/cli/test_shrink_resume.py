@@ -19,7 +19,7 @@ from transfuse.base.cache import Store
 from transfuse.cli import main
 from transfuse.cli.targets import said_how_to_continue
 from transfuse.distillation import loop, training_state, validation
-from transfuse.errors import MemoryLimitError
+from transfuse.errors import DiskFullError, MemoryLimitError
 
 WAYS = {
     "the choice of sizes": ("a", "--ratio", 0.6, "--effort", "quick"),
@@ -109,13 +109,14 @@ def test_killed_it_goes_on(world: World, run: Run) -> None:
     assert {path.name for path in world.here.iterdir()} == {"out", "whole"}
 
 
-def test_a_run_for_which_memory_did_not_suffice_says_how_to_go_on(tmp_path: Path) -> None:
-    short = MemoryLimitError("max_memory: this run needs more than 1 GB; allow more")
-    with pytest.raises(MemoryLimitError, match=r"allow more$"), said_how_to_continue(tmp_path):
+@pytest.mark.parametrize("error", [MemoryLimitError, DiskFullError])
+def test_a_run_for_which_space_did_not_suffice_says_how_to_go_on(tmp_path: Path, error: type[Exception]) -> None:
+    short = error("max_memory: this run needs more than 1 GB; allow more")
+    with pytest.raises(error, match=r"allow more$"), said_how_to_continue(tmp_path):
         raise short
     (tmp_path / "blocks.safetensors").touch()
     ending = re.escape(f"; allow more, and the same command with --resume continues from {tmp_path}")
-    with pytest.raises(MemoryLimitError, match=ending), said_how_to_continue(tmp_path):
+    with pytest.raises(error, match=ending), said_how_to_continue(tmp_path):
         raise short
 
 

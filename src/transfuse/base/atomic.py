@@ -49,4 +49,5 @@ def is_disk_full(error: Exception) -> bool:
     """Return whether an error reports that the disk is full, or a quota or file size limit is reached."""
     if isinstance(error, OSError):
         return error.errno in DISK_FULL
-    return any(f"(os error {number})" in str(error) for number in DISK_FULL)  # safetensors passes on Rust's message
+    messages = ["unexpected pos", *(f"(os error {number})" for number in DISK_FULL)]  # of torch, and of Rust
+    return any(message in str(error) for message in messages)

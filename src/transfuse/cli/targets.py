@@ -11,7 +11,14 @@ from transfuse.base.folders import check_creatable
 from transfuse.checkpoint.writing.output import check_target
 from transfuse.checkpoint.writing.owned import DEMO_MARKER, MARKER, REPORT_JSON, REPORT_PAGE, RUN_STATE, is_own_file
 from transfuse.config.job import Job
-from transfuse.errors import CheckpointError, ConfigError, InterruptedRunError, MemoryLimitError, OutputError
+from transfuse.errors import (
+    CheckpointError,
+    ConfigError,
+    DiskFullError,
+    InterruptedRunError,
+    MemoryLimitError,
+    OutputError,
+)
 from transfuse.finetuning.saved_state import complete_checkpoints
 
 PLOT_SUFFIXES = (".png", ".svg")
@@ -81,7 +88,7 @@ def work_beside(output: Path, resume: bool, command: str, advice: str) -> WorkDi
 
 @contextmanager
 def said_how_to_continue(folder: Path, flag: str = "with --resume ", pattern: str = "*") -> Iterator[None]:
-    """Add to an interruption, or to an error for want of memory, how to go on, if there are intermediate results.
+    """Add how to go on to an interruption, or to an error for want of space, if there are intermediate results.
 
     Args:
         folder: where these are.
@@ -90,13 +97,13 @@ def said_how_to_continue(folder: Path, flag: str = "with --resume ", pattern: st
     """
     try:
         yield
-    except (KeyboardInterrupt, MemoryLimitError) as error:
+    except (KeyboardInterrupt, MemoryLimitError, DiskFullError) as error:
         if not any(folder.glob(pattern)):
             raise
         how = f"the same command {flag}continues from {folder}"
-        if isinstance(error, MemoryLimitError):
-            raise MemoryLimitError(f"{error}, and {how}") from error
-        raise InterruptedRunError(f"interrupted; {how}") from error
+        if isinstance(error, KeyboardInterrupt):
+            raise InterruptedRunError(f"interrupted; {how}") from error
+        raise type(error)(f"{error}, and {how}") from error
 
 
 @dataclass(frozen=True)

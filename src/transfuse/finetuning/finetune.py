@@ -21,6 +21,7 @@ from transfuse.checkpoint.reading.finite import check_finite
 from transfuse.checkpoint.reading.load import Model, load_model
 from transfuse.checkpoint.reading.sentences import check_sentence_modules
 from transfuse.checkpoint.record.origin import origin, run_facts
+from transfuse.checkpoint.writing.output import full_disk_said
 from transfuse.config.finetune_options import FinetuneOptions
 from transfuse.data.files.splits import CALIBRATION
 from transfuse.data.load import open_samples, warn_of_test_split
@@ -94,6 +95,7 @@ def finetune(
         The fine-tuned model; its `save` writes the checkpoint.
 
     Raises:
+        DiskFullError: there is no space left for the training state.
         DivergedError: the weights became NaN or infinite; the state in `checkpoints` is of no use.
         TransfuseError: an input cannot be used; the message says what, where and what to do.
     """
@@ -208,7 +210,8 @@ def _train(
             callbacks=[ProgressCallback(steps, dataset)],
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=str(saved) if saved else None)
+        with full_disk_said(Path(args.output_dir)):
+            trainer.train(resume_from_checkpoint=str(saved) if saved else None)
         trained = trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
     check_finite(trained.state_dict(), "the fine-tuned model")
     trained.set_attn_implementation(attention)

@@ -15,7 +15,7 @@ from transfuse.base.folders import check_creatable, hidden_sibling, make_folder,
 from transfuse.base.lock import folder_lock
 from transfuse.checkpoint.reading.companions import RECORD
 from transfuse.checkpoint.writing.owned import first_foreign_entry, is_damaged, missing_model_part
-from transfuse.errors import ConfigError, OutputError
+from transfuse.errors import ConfigError, DiskFullError, OutputError
 
 Overwrite = Literal["refuse", "replace"] | bool  # False refuses, True replaces
 
@@ -48,16 +48,10 @@ def atomic_directory(target: Path, overwrite: Overwrite = "refuse", inputs: Sequ
     partial = hidden_sibling(target, "partial")
     stack = ExitStack()
     try:
-        try:
+        with full_disk_said(target):
             _make_partial(partial, target)
             stack.enter_context(folder_lock(partial, str(target)))  # so that no other run removes it as stale
             yield partial
-        except (OSError, SafetensorError) as error:
-            if not is_disk_full(error):
-                raise
-            raise OutputError(
-                f"{target}: no space left to write it; free some space, or choose another disk"
-            ) from error
         try:
             _flush_files(partial)
             _rename_to_target(partial, target, replaces(overwrite))
@@ -69,6 +63,21 @@ def atomic_directory(target: Path, overwrite: Overwrite = "refuse", inputs: Sequ
         raise
     finally:
         stack.close()
+
+
+@contextmanager
+def full_disk_said(target: Path) -> Iterator[None]:
+    """Turn the errors of Python, safetensors and torch for a full disk into one.
+
+    Raises:
+        DiskFullError: the disk is full.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if not is_disk_full(error):
+            raise
+        raise DiskFullError(f"{target}: no space left to write it; free some space, or choose another disk") from error
 
 
 def check_target(target: Path, overwrite: Overwrite = "refuse", inputs: Sequence[Path] = ()) -> Path:
