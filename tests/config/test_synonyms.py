@@ -2,6 +2,7 @@
 
 import pytest
 
+from transfuse.config.job import Job
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.config.synonyms import SYNONYMS, nearest
@@ -30,6 +31,10 @@ def test_mergekits_words_lead_to_those_here() -> None:
             make(Options, {written: 1})
     with pytest.raises(ConfigError, match=r"'linear' is not one of .*; did you mean mean\?"):
         make(Options, {"merge": "linear"})
+    for kind in (Options, Job):
+        with pytest.raises(ConfigError, match="known: ") as caught:
+            make(kind, {"zzzz": 1})
+        assert str(caught.value).count(" base,") + str(caught.value).endswith(" base") == 1
 
 
 def test_flags_keep_their_spelling() -> None:

@@ -29,8 +29,8 @@ def error_message(name: str, error: Mapping[str, Any], fields: Mapping[str, Fiel
     if isinstance(given, BaseModel) and option == "options":
         return "no such option; give its fields by name, as in **options.model_dump(exclude_unset=True)"
     if error["type"] == "extra_forbidden":
-        known = (*fields, *(ARGUMENTS if "merge" in fields else ()))
-        return f"no such option{_nearest(option, known)}"
+        known = dict.fromkeys((*fields, *(ARGUMENTS if "merge" in fields else ())))
+        return f"no such option{_nearest(option, tuple(known))}"
     if error["type"] == "string_pattern_mismatch":
         return f"{shown} is not one of all, class, window-N (window-6: the central 6 x 6 patches)"
     if error["type"] == "literal_error":
