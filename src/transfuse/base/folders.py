@@ -30,6 +30,11 @@ def given_path(path: Any, name: str = "path", of: str = "a folder") -> Path:
     return Path(path)
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return a path with the home folder in place of `~`. Other names that begin with this sign stay as they are."""
+    return Path(os.path.expanduser(path))
+
+
 def cache_folder(cache: Any) -> Path | None:
     """Return the folder of a cache, which need not exist; None if there is none.
 

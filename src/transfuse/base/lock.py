@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import lock_descriptor
 
-from transfuse.base.folders import make_folder, remove_empty
+from transfuse.base.folders import expanded, make_folder, remove_empty
 from transfuse.errors import OutputError
 
 
@@ -90,7 +90,7 @@ def output_lock(output: Path) -> Iterator[None]:
 
 def output_lock_path(output: Path) -> Path:
     """Return the hidden file beside an output that every run writing this output locks, and removes when it ends."""
-    target = output.expanduser().resolve()
+    target = expanded(output).resolve()
     return target.with_name(f".{target.name}.lock")
 
 

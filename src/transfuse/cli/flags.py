@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from typer import Argument, Option
 
+from transfuse.base.folders import expanded
 from transfuse.cli.command import HelpAll
 from transfuse.cli.output import output_mode
 from transfuse.config.data_options import DataOptions
@@ -22,12 +23,17 @@ LAST = ("config", "resume")  # parameters that the help shows after the options
 READING = tuple(DataOptions.model_fields)  # options of every command that reads data
 FLOW = "flow"  # the option whose value has the options of the flow
 
+
+def _place(path: Path | None) -> Path | None:
+    return path and expanded(path)
+
+
 # Arguments and flags of several commands that are not options of a configuration file.
 Models = Annotated[list[str], Argument(metavar="MODEL", help="Checkpoint folders or Hub names.")]
 Limit = Annotated[
     int | None, Option(min=1, metavar="COUNT", help="Measure on this many samples only, drawn with --seed.")
 ]
-Plot = Annotated[Path | None, Option(metavar="FILE", help="A .png or .svg plot to write.")]
+Plot = Annotated[Path | None, Option(metavar="FILE", callback=_place, help="A .png or .svg plot to write.")]
 Json = Annotated[bool, Option("--json", help="Print one JSON document on stdout.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="Print nothing but errors.")]
 Resume = Annotated[bool, Option("--resume", help="Continue an interrupted run with the same OUT.")]

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from transfuse.base.folders import expanded
 from transfuse.base.libraries import quiet_libraries
 from transfuse.cli.flags import READING, FlagValues, Quiet, takes_options
 from transfuse.cli.help_texts import REPORT
@@ -43,7 +44,7 @@ def report(
 
     changes = {name: value for name, value in flags.items() if name != "cache" and value is not None}
     options(changes)
-    output, folder = Path(os.path.expanduser(output)), folder and Path(os.path.expanduser(folder))
+    output, folder = expanded(output), folder and expanded(folder)
     cache = flags["cache"] and os.path.expanduser(flags["cache"])
     check_report(folder or output)
     with quiet_libraries():
@@ -63,7 +64,7 @@ def demo(
     """Train two small ViTs on handwritten digits and fuse them."""
     from transfuse.cli.targets import check_demo
 
-    output = Path(os.path.expanduser(output))
+    output = expanded(output)
     check_demo(output)
     screen = console()
     screen.quiet = quiet

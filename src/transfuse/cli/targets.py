@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from transfuse.base.folders import check_creatable
+from transfuse.base.folders import check_creatable, expanded
 from transfuse.checkpoint.writing.output import check_target
 from transfuse.checkpoint.writing.owned import DEMO_MARKER, MARKER, REPORT_JSON, REPORT_PAGE, RUN_STATE, is_own_file
 from transfuse.config.job import Job
@@ -74,7 +74,7 @@ def work_beside(output: Path, resume: bool, command: str, advice: str) -> WorkDi
         ConfigError: `resume` is set without an interrupted run.
         OutputError: another program made a folder of this name.
     """
-    target = output.expanduser()
+    target = expanded(output)
     folder = target.with_name(f"{target.name}.work")
     made_here = (folder / MARKER).is_file()
     if resume and not made_here:
@@ -179,9 +179,9 @@ def check_plot(target: Path) -> None:
 
 def check_maps(target: Path, output: Path) -> None:
     """Raise `OutputError` unless maps can be written to `target`, which must lie outside the output."""
-    if target.expanduser().resolve().is_relative_to(output.expanduser().resolve()):
+    if expanded(target).resolve().is_relative_to(expanded(output).resolve()):
         raise OutputError(f"{target}: lies in the output, which holds a model and nothing else; choose another folder")
-    _check_file(target.expanduser(), (MAPS_SUFFIX,), "maps are")
+    _check_file(expanded(target), (MAPS_SUFFIX,), "maps are")
 
 
 def _check_file(target: Path, suffixes: Sequence[str], subject: str) -> None:
@@ -238,11 +238,11 @@ def check_name(name: str) -> None:
 def check_paths(models: Sequence[str]) -> None:
     """Raise `CheckpointError` for a missing model whose name cannot be one on the Hub, before slow imports."""
     for name in models:
-        if not HUB_NAME.fullmatch(name) and not os.path.lexists(Path(name).expanduser()):
+        if not HUB_NAME.fullmatch(name) and not os.path.lexists(expanded(name)):
             raise CheckpointError(f"{name}: no such directory; check the path")
 
 
 def local_paths(*names: str | Path | None) -> list[Path]:
     """Return the names that are paths on this machine; others are names on the Hub."""
-    paths = [Path(name).expanduser() for name in names if name]
+    paths = [expanded(name) for name in names if name]
     return [path for path in paths if os.path.lexists(path)]

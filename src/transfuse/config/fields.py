@@ -20,7 +20,7 @@ def _list(value: object) -> object:
 
 
 List = BeforeValidator(_list)
-Place = Annotated[str, AfterValidator(os.path.expanduser)]  # a file or folder to write
+Place = Annotated[str, AfterValidator(os.path.expanduser)]  # a file or folder
 Memory = Annotated[int, BeforeValidator(parse_bytes), Field(ge=1)]
 Count = Annotated[int, Field(ge=1, strict=True)]
 Switch = Annotated[bool, Field(strict=True)]

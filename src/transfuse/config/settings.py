@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from transfuse.config.data_options import DataOptions
-from transfuse.config.fields import Count, Memory, Switch, option
+from transfuse.config.fields import Count, Memory, Place, Switch, option
 from transfuse.config.labels import Labels
 from transfuse.config.literals import Dtype
 from transfuse.config.make import make
@@ -34,7 +34,7 @@ class Settings(DataOptions):
     )
     device: str = option("auto", "auto: cuda if there is one. Or cpu, cuda:1, mps.", "DEVICE", RUN)
     allow_pickle: Switch = option(False, "Read pickled weights too; only tensors are unpickled.", panel=RUN)
-    spec: str | None = option(
+    spec: Place | None = option(
         None,
         "Python file that registers a family, an alignment or a merge method of your own.",
         "FILE",

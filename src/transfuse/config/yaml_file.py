@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from transfuse.base.folders import expanded
 from transfuse.errors import ConfigError
 
 
@@ -15,7 +16,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         ConfigError: no such file, not YAML, not a mapping of names, or a name given twice.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = expanded(path).read_text(encoding="utf-8-sig")
         tree = yaml.compose(text, yaml.SafeLoader)
         values = yaml.safe_load(text)
     except OSError as error:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from transfuse.base.folders import expanded
 from transfuse.base.progress import Progress
 from transfuse.checkpoint.reading.given_models import check_given, wrapper_advice
 from transfuse.checkpoint.reading.load import Model
@@ -94,7 +95,7 @@ def _check_all_differ(found: Sequence[Subject]) -> None:
     """Raise `ConfigError` if a model is given twice, by one path or by two paths of the same folder."""
     names: dict[str, str] = {}
     for subject in found:
-        place = os.path.realpath(Path(subject.name).expanduser()) if _is_here(subject.source) else subject.name
+        place = os.path.realpath(expanded(subject.name)) if _is_here(subject.source) else subject.name
         if place in names:
             too = "" if names[place] == subject.name else f", as {names[place]} too"
             raise ConfigError(f"{subject.name}: given twice{too}; give it once")
@@ -103,7 +104,7 @@ def _check_all_differ(found: Sequence[Subject]) -> None:
 
 def _is_here(source: Model) -> bool:
     """Return whether a model is named by a path on this machine; other names are on the Hub."""
-    return isinstance(source, str | Path) and Path(source).expanduser().exists()
+    return isinstance(source, str | Path) and expanded(source).exists()
 
 
 def with_processors(found: Sequence[Subject], configs: Sequence[PreTrainedConfig], progress: Progress) -> list[Subject]:

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from transfuse.activations.input_moments import InputMoments
 from transfuse.base.batch import Batch, first_samples
+from transfuse.base.folders import expanded
 from transfuse.base.lazy import Tensors
 from transfuse.base.memory_limit import CPU
 from transfuse.base.torch_settings import own_torch_settings
@@ -120,7 +121,7 @@ class AdapterBase:
             source = str(self.source.name_or_path or "")
         else:
             source = str(adapter_base(self.source) or self.source)
-        folder = Path(source).expanduser()
+        folder = expanded(source)
         if source and folder.is_dir():
             return hub_name(str(folder.resolve())) or str(folder.resolve()), None
         name, _, revision = source.partition("@")

@@ -21,7 +21,7 @@ from transfuse.alignment.exact.canonical_form import balance
 from transfuse.alignment.interface import Alignment
 from transfuse.alignment.transform import transform_tensor
 from transfuse.base.counted import counted_names
-from transfuse.base.folders import given_path
+from transfuse.base.folders import expanded, given_path
 from transfuse.base.owners import by_owner
 from transfuse.checkpoint.writing.output import atomic_file
 from transfuse.errors import CheckpointError, ConfigError
@@ -206,7 +206,7 @@ def _composed(space: Space, first: Matrix | None, found: Mapping[str, Map], last
 
 def _expanded(path: str | PathLike[str]) -> Path:
     """Return a path with the home folder in place of its sign."""
-    return given_path(path, of="a safetensors file").expanduser()
+    return expanded(given_path(path, of="a safetensors file"))
 
 
 def _map_of(parts: Mapping[str, Tensor]) -> Map:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from transfuse.base.folders import expanded
 from transfuse.base.libraries import quiet
 from transfuse.checkpoint.adapters.adapted_model import load_base
 from transfuse.checkpoint.adapters.merge import merge
@@ -84,7 +85,7 @@ def base_folder(folder: Path, find: FindFolder) -> Path:
     where = f"{folder / ADAPTER_CONFIG}: {BASE} is {name!r}"
     if not isinstance(name, str) or not name:
         raise CheckpointError(f"{where}; correct it to the path or the Hub name of the base model")
-    path, beside = Path(name).expanduser(), folder / name
+    path, beside = expanded(name), folder / name
     if not path.is_dir() and beside.is_dir():
         path = beside
     try:

@@ -24,6 +24,7 @@ from huggingface_hub.errors import (
 from torch import nn
 from transformers import MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
 
+from transfuse.base.folders import expanded
 from transfuse.base.libraries import quiet
 from transfuse.base.memory_limit import without_memory_limit
 from transfuse.checkpoint.adapters.folder import base_folder, is_adapter, merged_folder
@@ -175,7 +176,7 @@ def unmerged_directory(path: str | Path, pickle: PicklePolicy = "refuse") -> Pat
         raise CheckpointError(f"{path!r:.80}: is not a model; give a checkpoint path or a loaded transformers model")
     if not str(path):  # as a path, it would be the current folder
         raise CheckpointError("the name of a model is empty; give the path of a checkpoint")
-    folder = Path(path).expanduser()
+    folder = expanded(path)
     if folder.is_dir():
         return folder
     if folder.exists():

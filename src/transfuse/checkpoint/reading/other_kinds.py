@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from transfuse.base.folders import expanded
 from transfuse.checkpoint.reading.companions import ADAPTER_CONFIG, CONFIG
 from transfuse.errors import CheckpointError, QuantizedError
 
@@ -54,7 +55,7 @@ def _newest_checkpoint(folder: Path) -> Path | None:
 
 def file_instead_of_folder(path: str | Path) -> CheckpointError:
     """Return the error for a file that was given where a checkpoint's folder belongs."""
-    file = Path(path).expanduser()
+    file = expanded(path)
     suffix = file.suffix.lower()
     if suffix == ".gguf":
         return CheckpointError(f"{path}: is a GGUF file for llama.cpp; {GGUF_ADVICE}")

@@ -7,6 +7,7 @@ from glob import escape
 from pathlib import Path
 from typing import Literal
 
+from transfuse.base.folders import expanded
 from transfuse.base.lock import is_locked, output_lock
 from transfuse.checkpoint.writing.owned import first_foreign_entry, missing_model_part
 
@@ -18,7 +19,7 @@ def locked_output(output: Path) -> Iterator[None]:
     Raises:
         OutputError: another run holds the lock.
     """
-    target = output.expanduser().resolve()
+    target = expanded(output).resolve()
     with output_lock(output):
         remove_stale_folders(target, "partial")
         yield

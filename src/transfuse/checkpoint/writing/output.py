@@ -1,7 +1,6 @@
 """Writing an output completely or not at all, first into a hidden folder beside it that is renamed in the end."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,7 +10,7 @@ from typing import Any, Literal
 from safetensors import SafetensorError
 
 from transfuse.base.atomic import fsync_file, is_disk_full, replace_atomically
-from transfuse.base.folders import check_creatable, hidden_sibling, make_folder, remove_empty
+from transfuse.base.folders import check_creatable, expanded, hidden_sibling, make_folder, remove_empty
 from transfuse.base.lock import folder_lock
 from transfuse.checkpoint.reading.companions import RECORD
 from transfuse.checkpoint.writing.owned import first_foreign_entry, is_damaged, missing_model_part
@@ -90,8 +89,8 @@ def check_target(target: Path, overwrite: Overwrite = "refuse", inputs: Sequence
     """
     replace = replaces(overwrite)
     try:
-        target = target.expanduser().resolve()
-        protected = [Path(os.path.expanduser(path)).resolve() for path in (*inputs, Path("~"), Path.cwd())]
+        target = expanded(target).resolve()
+        protected = [expanded(path).resolve() for path in (*inputs, Path("~"), Path.cwd())]
         inner = next((path for path in protected if path.is_relative_to(target)), None)
         if inner is not None:
             raise OutputError(f"{target}: is or contains {inner}, which must stay; choose another directory")
@@ -112,8 +111,8 @@ def check_target(target: Path, overwrite: Overwrite = "refuse", inputs: Sequence
 
 def check_outside(target: Path, *data: str | Path | None) -> None:
     """Raise `OutputError` if `target` lies in a folder of data, where its files would be read as data."""
-    for folder in (Path(name).expanduser() for name in data if name):
-        if folder.is_dir() and target.expanduser().resolve().is_relative_to(folder.resolve()):
+    for folder in (expanded(name) for name in data if name):
+        if folder.is_dir() and expanded(target).resolve().is_relative_to(folder.resolve()):
             raise OutputError(
                 f"{target}: lies in {folder}, so that its files would be read as data; choose another directory"
             )

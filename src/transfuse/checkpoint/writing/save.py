@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, cast
+from transfuse.base.folders import expanded
 from transfuse.base.libraries import quiet
 from transfuse.checkpoint.reading.companions import RECORD, is_of_processor
 from transfuse.checkpoint.reading.files import copy_files
@@ -57,7 +58,7 @@ def save_checkpoint(
         OutputError: `target` is not empty (unless replaced), not writable, an input, or the disk is full.
     """
     data = document.get("data")
-    sources = [data] if isinstance(data, str) and Path(data).expanduser().exists() else []
+    sources = [data] if isinstance(data, str) and expanded(data).exists() else []
     paths = [Path(path) for path in (*inputs, *protected, *sources) if path]
     with atomic_directory(target, overwrite, paths) as folder:
         write(folder)

@@ -19,7 +19,7 @@ from transfuse.cli.jobs.inspection import check_checkpoints
 from transfuse.cli.jobs.quality import training_quality
 from transfuse.cli.jobs.report_files import after_writing
 from transfuse.cli.jobs.written import Written
-from transfuse.cli.targets import TrainingTarget, interrupted_run
+from transfuse.cli.targets import TrainingTarget, interrupted_run, local_paths
 from transfuse.config.finetune_options import FinetuneOptions
 from transfuse.data.measured_tasks import check_trainable
 from transfuse.errors import DivergedError
@@ -48,8 +48,7 @@ def _finetune_job(
 ) -> Written:
     """Do the work of `finetune_job` while the output is locked."""
     start = time.perf_counter()
-    inputs = [*models, *(path for path in (data, options.spec) if path and Path(path).expanduser().exists())]
-    check_target(target.output, target.overwrite, [Path(path) for path in inputs])
+    check_target(target.output, target.overwrite, [*map(Path, models), *local_paths(data, options.spec)])
     check_outside(target.output, data)
     if target.resume is None and complete_checkpoints(target.checkpoints):
         raise interrupted_run(target.checkpoints)

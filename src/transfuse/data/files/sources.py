@@ -12,6 +12,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
 from transfuse.base.counted import are, counted
+from transfuse.base.folders import expanded
 from transfuse.checkpoint.record.command import DATASET_IN_MEMORY
 from transfuse.data.column_kinds import is_string
 from transfuse.data.columns import raw_values, with_image_feature
@@ -45,7 +46,7 @@ def open_source(source: Any, reading: Reading) -> NamedDataset:
     """
     if not isinstance(source, str | Path):
         return _from_memory(source, reading, Path(), DATASET_IN_MEMORY)
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_dir():
         return _from_folder(path, reading)
     if path.exists():
