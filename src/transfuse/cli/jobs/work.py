@@ -11,7 +11,7 @@ from transfuse.base.lock import file_lock
 from transfuse.checkpoint.writing.locked_output import locked_output
 from transfuse.checkpoint.writing.owned import CACHE_FOLDER, MARKER
 from transfuse.cli.targets import WorkDir
-from transfuse.errors import ConfigError, DataError, MemoryLimitError, SpecError
+from transfuse.errors import ConfigError, DataError, InterruptedRunError, MemoryLimitError, SpecError
 
 REFUSALS = (ConfigError, DataError, SpecError)
 
@@ -59,7 +59,11 @@ def working_in(work: WorkDir, output: Path) -> Iterator[Callable[[], None]]:
                 remove_empty(absent)
             raise
         if process_group().first:
-            _remove_results(work.folder)
+            try:
+                _remove_results(work.folder)
+            except KeyboardInterrupt as error:
+                _remove_results(work.folder)
+                raise InterruptedRunError(f"interrupted; {output} is complete") from error
 
 
 def _has_results(folder: Path) -> bool:
@@ -68,8 +72,8 @@ def _has_results(folder: Path) -> bool:
 
 def _remove_results(folder: Path) -> None:
     """Remove the results in a work folder, and the folder too unless it has other files."""
-    for path in folder.iterdir():
+    for path in folder.glob("*"):
         if CACHE_FOLDER.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
-    if [path.name for path in folder.iterdir()] == [MARKER]:
+    if {path.name for path in folder.glob("*")} <= {MARKER}:
         shutil.rmtree(folder, ignore_errors=True)
