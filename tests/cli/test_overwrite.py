@@ -187,3 +187,16 @@ def test_no_output_is_written_among_the_data(world: World, run: Run) -> None:
     for given in (["fuse", world.a, world.b], ["shrink", world.a, "--layers", 1], ["finetune", world.a]):
         one_line(run(*given, "--data", data, "-o", data / "out"), ["out: lies in", "would be read as data"])
     assert world.listing() == before
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_folder_that_an_output_only_passes_through_is_not_made(command: str, world: World, run: Run) -> None:
+    given = [
+        world.here / "missing" / ".." / "out" if each == world.here / "out" else each
+        for each in COMMANDS[command](world)
+    ]
+    ran = run(*given, "--json")
+    assert ran.status == 0, ran
+    assert [path.name for path in world.here.iterdir()] == ["out"]
+    if command == "finetune":
+        assert json.loads(ran.out)["quality"]["models"]

@@ -35,6 +35,13 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.expanduser(path))
 
 
+def place(path: str) -> str:
+    """Return where to write, with the home folder in place of `~`; absolute if `..` follows a missing folder."""
+    path = os.path.expanduser(path)
+    passes_missing = any(each.name == ".." and not os.path.exists(each) for each in Path(path).parents)
+    return os.path.realpath(path) if passes_missing else path
+
+
 def cache_folder(cache: Any) -> Path | None:
     """Return the folder of a cache, which need not exist; None if there is none.
 

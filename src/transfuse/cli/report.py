@@ -1,12 +1,11 @@
 """Define `transfuse report` and `transfuse demo`."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
 
-from transfuse.base.folders import expanded
+from transfuse.base.folders import expanded, place
 from transfuse.base.libraries import quiet_libraries
 from transfuse.cli.flags import READING, FlagValues, Quiet, takes_options
 from transfuse.cli.help_texts import REPORT
@@ -45,7 +44,7 @@ def report(
     changes = {name: value for name, value in flags.items() if name != "cache" and value is not None}
     options(changes)
     output, folder = expanded(output), folder and expanded(folder)
-    cache = flags["cache"] and os.path.expanduser(flags["cache"])
+    cache = flags["cache"] and place(flags["cache"])
     check_report(folder or output)
     with quiet_libraries():
         from transfuse.cli.jobs.report import report_job

@@ -1,9 +1,9 @@
 """Turn the flags of `transfuse shrink` into a checked request, before a model or a slow library is loaded."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from transfuse.base.folders import place
 from transfuse.checkpoint.writing.output import check_outside, check_target
 from transfuse.cli.flags import FlagValues, named_values
 from transfuse.cli.targets import check_name, check_paths, local_paths, required_output
@@ -39,7 +39,7 @@ def shrink_request(model: str, flags: FlagValues, data: str | None, plans: bool)
     values, labels = named_values({name: value for name, value in flags.items() if name in fields})
     options = make(ShrinkOptions, values, labels)
     check_read(values, data, labels=labels)
-    output = "" if plans else os.path.expanduser(flags["output"] or "")
+    output = "" if plans else place(flags["output"] or "")
     for name in (model, data, output, options.like):
         check_name(name or "")
     overwrite = bool(flags["overwrite"])

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from transfuse.base.folders import check_creatable, expanded
+from transfuse.base.folders import check_creatable, expanded, place
 from transfuse.checkpoint.writing.output import check_target
 from transfuse.checkpoint.writing.owned import DEMO_MARKER, MARKER, REPORT_JSON, REPORT_PAGE, RUN_STATE, is_own_file
 from transfuse.config.job import Job
@@ -132,7 +132,7 @@ def training_target(models: Sequence[str], output: str | None, resume: bool, rep
         ConfigError: the output is missing, a name is invalid, or there is no state to resume from.
         OutputError: the output cannot be written, or the folder of the state has files of something else.
     """
-    output = os.path.expanduser(required_output(output))
+    output = place(required_output(output))
     for name in (output, *models):
         check_name(name)
     target = check_target(Path(output), replace, [Path(model) for model in models])

@@ -1,10 +1,10 @@
 """The types of option values, and how a field says what it means: its description is the help of its flag."""
 
-import os
 from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from transfuse.base.folders import place
 from transfuse.base.sizes import parse_bytes
 
 
@@ -20,7 +20,7 @@ def _list(value: object) -> object:
 
 
 List = BeforeValidator(_list)
-Place = Annotated[str, AfterValidator(os.path.expanduser)]  # a file or folder
+Place = Annotated[str, AfterValidator(place)]  # a file or folder
 Memory = Annotated[int, BeforeValidator(parse_bytes), Field(ge=1)]
 Count = Annotated[int, Field(ge=1, strict=True)]
 Switch = Annotated[bool, Field(strict=True)]
