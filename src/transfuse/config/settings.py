@@ -76,7 +76,7 @@ class Settings(DataOptions):
             probe = torch.ones(1, device=torch.device(name))
             probe.item()  # "meta", which holds no numbers, fails here too
         except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0].rstrip(".")
+            reason = str(error).splitlines()[0].partition(". ")[0].rstrip(".")
             raise ConfigError(f"device: {self.device!r} cannot be used here ({reason}); try cpu") from error
         return probe.device  # with its number
 
