@@ -17,6 +17,7 @@ from transfuse.base.timing import Stopwatch
 from transfuse.config.make import make
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.errors import ConfigError, SpecError
+from transfuse.fusion.sizes.checks import least_sizes
 from transfuse.fusion.sizes.wider import wider
 from transfuse.network.model import network
 from transfuse.network.sizes import Sizes, heads_make_width, resized, sizes_of
@@ -158,11 +159,14 @@ def test_the_channels_that_matter_stay() -> None:
         ("OlmoForCausalLM", {"clip_qkv": 0.5}, "channels of 0.v cannot be mixed"),
         ("Qwen3_5ForCausalLM", {}, "fixed meaning"),
         ("AlbertForMaskedLM", {}, "a block runs several times"),
+        ("FalconForCausalLM-alibi", {}, "ALiBi are divided by the size of heads"),
+        ("GPTJForCausalLM", {}, "4 channels are rotary .rotary_dim.; give more"),
+        ("DINOv3ViTModel", {"hidden_size": 24}, "need a multiple of 4"),
     ],
 )
 def test_families_whose_heads_keep_their_size(name: str, changes: dict[str, Any], reason: str) -> None:
     model = by_name[name].build(0, **changes)
-    with pytest.raises(SpecError, match=reason):
+    with pytest.raises((ConfigError, SpecError), match=reason):
         checked_sizes(model, Sizes(head_size=(sizes_of(model.config).head_size or 0) // 2), "M")
 
 
@@ -170,9 +174,40 @@ def test_frequencies_that_do_not_contain_each_other() -> None:
     case = by_name["LlamaForCausalLM"]
     with pytest.raises(ConfigError, match=r"rotary heads of size 6 cannot become heads of size 4"):
         checked_sizes(case.build(), Sizes(head_size=4), "M")
-    scaled = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0, "original_max_position_embeddings": 8}
-    with pytest.raises(ConfigError, match="rotary positions of type yarn keep their size"):
-        checked_sizes(case.build(head_dim=8, rope_parameters=scaled), Sizes(head_size=4), "M")
+    partly = GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=9, **(NEOX | {"hidden_size": 24})))  # 6 rotary channels of 12
+    with pytest.raises(ConfigError, match="numbers of rotary channels have to be even"):
+        checked_sizes(partly, Sizes(head_size=6), "M")
+    for kind in ("yarn", "dynamic"):
+        scaled = {"rope_type": kind, "rope_theta": 1e4, "factor": 2.0, "original_max_position_embeddings": 8}
+        with pytest.raises(ConfigError, match=f"rotary positions of type {kind} keep their size"):
+            checked_sizes(case.build(head_dim=8, rope_parameters=scaled), Sizes(head_size=4), "M")
+
+
+def test_scores_that_are_not_divided_by_the_size_of_heads() -> None:
+    case = by_name["GPT2LMHeadModel-tie_word_embeddings"]
+    model = with_gains(case.build(1, scale_attn_weights=False))
+    expected = case.logits(model)
+    wide = wider(model, resized(model.config, doubled(model.config)))
+    small = smaller(case, wide, checked_sizes(wide, sizes_of(model.config), "M"))
+    for found in (wide, small):
+        assert (case.logits(found) - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted", "least"),
+    [((14, 2), (12, 12), (12, 2)), ((6, 2), (4, 4), (4, 2)), ((8, 1), (4, 4), (4, 1)), ((32, 32), (15, 5), (5, 5))],
+)
+def test_as_many_heads_stay_as_the_anchor_has_room_for(
+    own: tuple[int, int], wanted: tuple[int, int], least: tuple[int, int]
+) -> None:
+    found = least_sizes(*(Sizes(heads=heads, kv_heads=groups) for heads, groups in (own, wanted)))
+    assert (found.heads, found.kv_heads) == least
+
+
+def test_a_falcon_of_the_old_architecture_does_not_read_its_number_of_key_value_heads() -> None:
+    case = by_name["FalconForCausalLM"]
+    one, six = (case.build(1, new_decoder_architecture=False, multi_query=True, num_kv_heads=n) for n in (1, 6))
+    assert sizes_of(one.config) == sizes_of(six.config)
 
 
 @pytest.mark.parametrize("anchor", [0, 1])

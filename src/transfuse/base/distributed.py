@@ -4,6 +4,7 @@ Each process holds all models and its shard of the samples and spaces. Sums are 
 are gathered. A single process needs no communication.
 """
 
+import atexit
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -128,6 +129,7 @@ def process_group() -> ProcessGroup:
     from accelerate import PartialState
 
     state = PartialState(cpu=not torch.cuda.is_available(), timeout=TIMEOUT)
+    atexit.register(state.destroy_process_group)  # or else its threads may abort the process when it ends
     return ProcessGroup(state.process_index, state.num_processes, str(state.device))
 
 

@@ -24,6 +24,7 @@ FIELDS = {  # possible names of each size in config.json
 ACTIVE = "num_experts_per_tok"
 BLOCK_SETTINGS = ("layer_types", "layers_block_type", "mlp_layer_types", "no_rope_layers")  # lists with one for each
 HEADS_MAKE_WIDTH = ("phi", "stablelm", "gpt_neox")  # model types that do not read head_dim, even if it is set
+SCORE_SCALES = ("query_pre_attn_scalar", "attention_multiplier")  # fields that scale scores instead of the head size
 EMBEDDING_WIDTH = "embedding_size"
 FOLLOW_WIDTH = ("pooler_hidden_size", "pooler_output_size", EMBEDDING_WIDTH)  # fields that may hold the width once more
 EMBEDDINGS_APART = ("albert",)  # model types that always map embeddings to the stream, of whatever width
@@ -59,8 +60,11 @@ class Sizes:
 def field_of(config: PreTrainedConfig, role: str) -> str | None:
     """Return the name of a size in the configuration, or None if there is none.
 
-    The size of a head may be set without being declared.
+    The size of a head may be set without being declared. Only a Falcon with `new_decoder_architecture` reads its number
+    of key-value heads.
     """
+    if role == "kv_heads" and not getattr(config, "new_decoder_architecture", True):
+        return None
     declared = {field.name for field in fields(type(config))}
     if role == "head_size":
         if config.model_type in HEADS_MAKE_WIDTH:
@@ -110,6 +114,12 @@ def head_size(config: PreTrainedConfig) -> int:
     size = sizes_of(config).head_size
     assert size is not None
     return size
+
+
+def score_factor(own: PreTrainedConfig, other: PreTrainedConfig) -> float:
+    """Return by what to multiply queries for heads of another size, whose scores are divided by another number."""
+    is_fixed = any(hasattr(own, name) for name in SCORE_SCALES) or not getattr(own, "scale_attn_weights", True)
+    return 1.0 if is_fixed else (head_size(other) / head_size(own)) ** 0.5
 
 
 def heads_make_width(config: PreTrainedConfig) -> bool:

@@ -18,7 +18,7 @@ from transfuse.network.target_sizes import target_sizes
 from transfuse.shrinking.blocks import check_removable, why_not_removable
 from transfuse.shrinking.experts.layer import check_experts
 from transfuse.shrinking.ratio import candidates
-from transfuse.shrinking.rotary_heads import check_frequencies
+from transfuse.shrinking.rotary_heads import check_head_size
 from transfuse.shrinking.start import check_changes
 
 
@@ -72,7 +72,7 @@ def _checked(model: Model, loaded: PreTrainedModel, wanted: Sizes) -> Sizes:
     """Return all sizes of the small model, if it and its files are possible."""
     sizes = checked_sizes(loaded, wanted, model_name(model, "the model"))
     if sizes.hidden_size != sizes_of(loaded.config).hidden_size and not isinstance(model, PreTrainedModel):
-        _check_pooling(model)
+        _check_pooling(model, sizes)
     return sizes
 
 
@@ -102,7 +102,7 @@ def check_smaller(loaded: PreTrainedModel, sizes: Sizes, name: str) -> None:
     config, architecture = loaded.config, type(loaded)
     own = sizes_of(config)
     if sizes.head_size and sizes.head_size != own.head_size:
-        check_frequencies(config, sizes.head_size)
+        check_head_size(config, sizes.head_size)
     if sizes.layers != own.layers:
         check_removable(loaded, name, own.layers)
     if sizes.experts != own.experts:
@@ -128,10 +128,10 @@ def _has_units(loaded: PreTrainedModel) -> bool:
     )
 
 
-def _check_pooling(model: str | Path) -> None:
+def _check_pooling(model: str | Path, sizes: Sizes) -> None:
     """Raise `CheckpointError` if files of sentence-transformers hold the width, which would be wrong afterward."""
     if any(module.kind in POOLING for module in read_modules(unmerged_directory(model, "allow"))):
         raise CheckpointError(
-            f"{model}: its files for sentence-transformers hold the hidden_size; leave hidden_size as it is, or remove"
-            " modules.json"
+            f"{model}: its files for sentence-transformers hold the hidden_size, which would become"
+            f" {sizes.hidden_size}; leave it as it is, or remove modules.json"
         )

@@ -5,11 +5,13 @@ every m-th one. A larger head writes zeros at the others, and a smaller head lea
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from transformers import PreTrainedConfig
 
 from transfuse.errors import ConfigError, SpecError
+from transfuse.network.families.parts import declared_setting
 from transfuse.network.operations import Parameter
 from transfuse.network.rotary_fields import rotary
 from transfuse.network.sizes import head_size
@@ -18,19 +20,17 @@ from transfuse.network.spec import Spec
 from transfuse.shrinking.maps import FrequencyGains
 from transfuse.transport.maps import Matrix
 
-SCORE_SCALES = ("query_pre_attn_scalar", "attention_multiplier")  # fields that divide scores instead of the head size
-OWN_FREQUENCIES = ("yarn", "longrope")  # types of rotary positions whose frequencies depend on the size otherwise
+OWN_FREQUENCIES = (
+    "yarn",
+    "longrope",
+    "dynamic",
+    "proportional",
+)  # types whose frequencies depend on the size otherwise
 
 
 def holds_frequencies(space: Space) -> bool:
     """Return whether the units of a space are rotary frequencies."""
     return space.name.rpartition(".")[2] in ("pair", "frequency")
-
-
-def score_factor(own: PreTrainedConfig, other: PreTrainedConfig) -> float:
-    """Return by what to multiply queries for heads of another size, whose scores are divided by another number."""
-    is_fixed = any(hasattr(own, name) for name in SCORE_SCALES)
-    return 1.0 if is_fixed else (head_size(other) / head_size(own)) ** 0.5
 
 
 def scaled_pairs(spec: Spec, changed: Mapping[str, int]) -> dict[str, int]:
@@ -76,15 +76,27 @@ def frequency_map(spec: Spec, space: Space, units: int, factor: float) -> Matrix
     return Matrix(kept * factor, kept)
 
 
-def check_frequencies(config: PreTrainedConfig, size: int) -> None:
-    """Raise `ConfigError` if heads of a model with rotary positions cannot have another size."""
-    settings = rotary(config)
+def check_head_size(config: PreTrainedConfig, size: int) -> None:
+    """Raise `ConfigError` if heads of a model with positions in its attention cannot have another size."""
+    own, settings = head_size(config), rotary(config)
     kinds = {value for name, value in settings.items() if name.rpartition(".")[2] == "rope_type"}
     if kinds & {*OWN_FREQUENCIES}:
         raise ConfigError(f"head_size: heads with rotary positions of type {', '.join(sorted(kinds))} keep their size")
-    few, many = sorted((size, head_size(config)))
-    if settings and (few % 2 or many % few):
+    if declared_setting(config, "alibi"):
+        raise ConfigError("head_size: the biases of ALiBi are divided by the size of heads, so heads keep it")
+    few, many = sorted((size, own))
+    if settings and (many % few or any(int(few * share) % 2 for share in _rotary_shares(config, settings))):
         raise ConfigError(
-            f"head_size: rotary heads of size {head_size(config)} cannot become heads of size {size}; the sizes have to"
-            " be even, and one has to be a multiple of the other"
+            f"head_size: rotary heads of size {own} cannot become heads of size {size}; the numbers of rotary channels"
+            " have to be even, and one size has to be a multiple of the other"
         )
+    if few <= (getattr(config, "rotary_dim", None) or 0):
+        raise ConfigError(f"head_size: {config.rotary_dim} channels are rotary (rotary_dim); give more than these")
+    if config.model_type == "dinov3_vit" and few % 4:
+        raise ConfigError("head_size: heads with rotary positions of rows and columns need a multiple of 4")
+
+
+def _rotary_shares(config: PreTrainedConfig, settings: Mapping[str, Any]) -> list[float]:
+    """Return the shares of the channels of a head that are rotary."""
+    shares = [value for name, value in settings.items() if name.rpartition(".")[2] == "partial_rotary_factor"]
+    return shares or [1.0]

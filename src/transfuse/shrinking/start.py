@@ -15,7 +15,7 @@ from transfuse.distillation.validation import BatchSplit
 from transfuse.network.changed_spaces import changed_sizes
 from transfuse.network.layout import unfused
 from transfuse.network.model import Network, declaration, empty_like, unfused_tensors, with_tensors
-from transfuse.network.sizes import sizes_of
+from transfuse.network.sizes import score_factor, sizes_of
 from transfuse.network.spec import Spec
 from transfuse.network.symmetry import fold, symmetric
 from transfuse.network.width_factors import width_factors
@@ -31,7 +31,6 @@ from transfuse.shrinking.maps import KINDS
 from transfuse.shrinking.norms import fitted_norms, head_gain_factors
 from transfuse.shrinking.observe import Observation, sufficient
 from transfuse.shrinking.projection import Projection
-from transfuse.shrinking.rotary_heads import score_factor
 from transfuse.shrinking.stream import stream_map
 from transfuse.shrinking.units import Fitted, choices, choose_units
 from transfuse.transport.maps import Map

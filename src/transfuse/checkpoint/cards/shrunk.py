@@ -104,5 +104,8 @@ def _made(record: Mapping[str, Any]) -> list[str]:
     if changed & {"heads", "kv_heads"}:
         sentences.append("Attention heads were chosen by least squares.")
     if "head_size" in changed:
-        sentences.append("Each head kept the channels that matter most for its scores and its output.")
+        sentences.append(
+            "Each head kept the channels that matter most. Of rotary ones, it kept those whose frequencies a smaller"
+            " head has."
+        )
     return [*sentences, "Every layer was fitted to what the large model computes."]

@@ -15,7 +15,7 @@ from transfuse.network.families import declare
 from transfuse.network.sizes import EMBEDDING_WIDTH, Sizes, heads_make_width, resized, sizes_of
 from transfuse.shrinking.blocks import why_not_removable
 from transfuse.shrinking.possible import check_smaller
-from transfuse.shrinking.rotary_heads import check_frequencies
+from transfuse.shrinking.rotary_heads import check_head_size
 
 ROTARY = ("rope_parameters", "rope_theta", "rotary_dim")  # fields of models with rotary positions
 
@@ -23,15 +23,19 @@ ROTARY = ("rope_parameters", "rope_theta", "rotary_dim")  # fields of models wit
 def least_sizes(own: Sizes, wanted: Sizes) -> Sizes:
     """Return the smaller one of every two sizes, and of the numbers of query heads for each key-value head.
 
-    Key-value heads that serve several query heads stay so, because they can be repeated later.
+    Key-value heads that serve several query heads still serve at least two, because they can be repeated later.
     """
     other = wanted.given()
     least = Sizes(**{role: min(size, other[role]) for role, size in own.given().items()})
     if not least.heads or not least.kv_heads:
         return least
-    serves = served(own) if served(wanted) == 1 else min(served(own), served(wanted))
-    groups = min(least.kv_heads, least.heads // serves)
-    return replace(least, heads=groups * serves, kv_heads=groups)
+    if served(wanted) > 1 or served(own) == 1:
+        possible = [min(served(own), served(wanted))]
+    else:
+        possible = list(range(served(own), 1, -1))
+    groups = {serves: min(least.kv_heads, least.heads // serves) for serves in possible}
+    serves = max(groups, key=lambda number: number * groups[number])
+    return replace(least, heads=groups[serves] * serves, kv_heads=groups[serves])
 
 
 def only_widths(sizes: Sizes) -> Sizes:
@@ -68,7 +72,7 @@ def check_widths(anchor: PreTrainedModel, source: PreTrainedModel, own: Sizes, w
         return
     try:
         if wanted.head_size and own.head_size != wanted.head_size:
-            check_frequencies(source.config, wanted.head_size)
+            check_head_size(source.config, wanted.head_size)
         small, least = source.config, only_widths(least_sizes(own, wanted))
         if least != only_widths(own):
             small = resized(small, least)

@@ -25,12 +25,13 @@ from transfuse.network.layout import unfused
 from transfuse.network.model import declaration, empty_like, unfused_tensors, with_tensors
 from transfuse.network.operations import Parameter
 from transfuse.network.precision import as_dtype, compute_dtype
+from transfuse.network.sizes import score_factor
 from transfuse.network.space import Dual, Group, Space
 from transfuse.network.spec import Spec
 from transfuse.network.symmetry import fold, symmetric
 from transfuse.network.width_factors import width_factors
 from transfuse.shrinking.maps import centered_basis, with_ones
-from transfuse.shrinking.rotary_heads import frequency_map, holds_frequencies, scaled_pairs, score_factor
+from transfuse.shrinking.rotary_heads import frequency_map, holds_frequencies, scaled_pairs
 from transfuse.transport.maps import Map, Matrix
 
 PADDED = (Group.ORTHOGONAL, Group.CENTERED, Group.SIGNED)  # of streams that may have directions that stay zero
