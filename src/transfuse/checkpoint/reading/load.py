@@ -54,7 +54,7 @@ Model: TypeAlias = str | Path | PreTrainedModel
 """The path of a checkpoint, a Hub name, or a loaded model."""
 NO_MODEL = "give the path of a checkpoint or a loaded transformers model (for a result, .model or its saved path)"
 
-POOLER = re.compile(r"(\w+\.)?pooler\.")
+OWN_POOLER = re.compile(r"(\w+\.)?pooler\.")
 SAFETENSORS_SHARDS, PICKLE_SHARDS = "model-*-of-*.safetensors", "pytorch_model-*-of-*.bin"
 
 
@@ -237,7 +237,7 @@ def _from_pretrained(source: _Source) -> PreTrainedModel:
     messages += map(str, report["error_msgs"])
     if problems["unexpected"] and not problems["of a wrong shape"] and not source.options["config"].architectures:
         raise CheckpointError(f'{folder}: config.json names no class; add architectures, such as ["BertForMaskedLM"]')
-    poolers = sorted(name for name in report["missing_keys"] if POOLER.match(name))
+    poolers = sorted(name for name in report["missing_keys"] if OWN_POOLER.match(name))
     if poolers and messages == [_summary("missing", poolers)]:
         name = type(model).__name__
         raise CheckpointError(

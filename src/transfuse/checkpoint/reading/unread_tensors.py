@@ -3,7 +3,7 @@
 import re
 
 OBSOLETE = re.compile(r".*\.(attn|attention)\.masked_bias")  # constants that old checkpoints hold
-POOLER = re.compile(r"\w+\.pooler\..*")  # many checkpoints hold one that their class does not have
+UNREAD_POOLER = re.compile(r"\w+\.pooler\..*")  # many checkpoints hold one that their class does not have
 # Pre-trained encoders, such as bert-base-uncased, also hold what only the prediction of the next sentence read.
 UNREAD_BY_MASKED_LM = re.compile(r"cls\.seq_relationship\..*|sop_classifier\..*")
 UNREAD_BY_ENCODER = re.compile(r"(lm|mask)_predictions\..*")  # of deberta-v3-base, whose config.json names no class
@@ -13,4 +13,4 @@ def is_unread(name: str, architecture: str) -> bool:
     """Return whether a tensor that a class lacks is known to have no effect on the outputs of this class."""
     of_class = (("ForMaskedLM", UNREAD_BY_MASKED_LM), ("Model", UNREAD_BY_ENCODER))
     by_class = any(architecture.endswith(end) and names.fullmatch(name) for end, names in of_class)
-    return bool(by_class or POOLER.fullmatch(name) or OBSOLETE.fullmatch(name))
+    return bool(by_class or UNREAD_POOLER.fullmatch(name) or OBSOLETE.fullmatch(name))
