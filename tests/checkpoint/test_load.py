@@ -20,6 +20,8 @@ from transformers import (
     BertModel,
     DebertaV2Config,
     DebertaV2Model,
+    T5Config,
+    T5EncoderModel,
     ViTForImageClassification,
     ViTModel,
 )
@@ -88,6 +90,14 @@ def test_sentence_transformers_name_a_class_and_hold_its_encoder(tmp_path: Path)
     assert type(load_model(tmp_path)) is BertModel
     BertForMaskedLM(BertConfig(**sizes, vocab_size=30)).save_pretrained(tmp_path)
     assert type(load_model(tmp_path)) is BertForMaskedLM
+
+
+def test_sentence_transformers_keep_a_class_that_is_an_encoder_alone(tmp_path: Path) -> None:
+    """As sentence-t5; the class without a head of T5 has a decoder too."""
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+    T5EncoderModel(T5Config(**sizes, vocab_size=30)).save_pretrained(tmp_path)
+    (tmp_path / "modules.json").write_text("[]")
+    assert type(load_model(tmp_path)) is T5EncoderModel
 
 
 def test_an_encoder_that_was_saved_without_its_pooler_is_told_from_weights_of_another_model(tmp_path: Path) -> None:

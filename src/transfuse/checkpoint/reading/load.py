@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from torch import nn
-from transformers import MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.folders import expanded
 from transfuse.base.libraries import quiet
@@ -119,7 +119,7 @@ def checkpoint_class(config: PreTrainedConfig, folder: Path, names: Iterable[str
     """Return the class that a checkpoint is loaded as: the one that its config.json names, or the one without a head.
 
     It is the latter if config.json names none, or if the files hold the model alone, as sentence-transformers loads it,
-    whatever class config.json names.
+    whatever class with a head config.json names.
 
     Args:
         names: the names of the tensors in the files.
@@ -128,8 +128,10 @@ def checkpoint_class(config: PreTrainedConfig, folder: Path, names: Iterable[str
         CheckpointError: the class is not a model, or not one of this configuration.
     """
     named = model_class(config, folder)
-    if named is not AutoModel and not ((folder / MODULES).is_file() and _is_bare(named, names)):
-        return named
+    if named is not AutoModel:
+        encoder_alone = named is MODEL_FOR_TEXT_ENCODING_MAPPING.get(type(config), None)  # T5EncoderModel
+        if encoder_alone or not (folder / MODULES).is_file() or not _is_bare(named, names):
+            return named
     bare = MODEL_MAPPING.get(type(config), AutoModel)
     return bare[0] if isinstance(bare, tuple) else bare
 
