@@ -15,7 +15,7 @@ from transfuse.config.options import Options
 from transfuse.data.load import load_samples
 from transfuse.data.measured_tasks import measured_task
 from transfuse.data.prepare import prepare
-from transfuse.data.text.pooling import single_token
+from transfuse.data.text.pooling import POOLED, single_token, with_pooled_token
 from transfuse.errors import DataError
 from transfuse.evaluation.kinds import outputs
 from transfuse.evaluation.kinds.outputs import agreement, answers, predict_similarity
@@ -81,6 +81,17 @@ def test_fusing_and_shrinking_pool_alike(tmp_path: Path) -> None:
     model = BertModel.from_pretrained(folder).eval()
     found = [answers(model, batch) for batch in prepare(load_samples(TEXTS), model, folder, Options(batch_size=5))]
     torch.testing.assert_close(torch.cat(found), embeddings(folder, lambda states: states[0]), atol=1e-5, rtol=1e-5)
+
+
+def test_modules_that_cannot_be_copied_do_not_hide_the_pooling(tmp_path: Path) -> None:
+    """As in LaBSE, whose last module has weights."""
+    folder = pools(tmp_path, "pooling_mode_cls_token")
+    entries = json.loads((folder / "modules.json").read_text())
+    for kind in ("sentence_transformers.models.Dense", "own_code.Layer"):
+        modules = [*entries, {"path": "2_Dense", "type": kind}]
+        (folder / "modules.json").write_text(json.dumps(modules))
+        batch = with_pooled_token(lambda texts: {"attention_mask": torch.ones(len(texts), 3)}, folder)(["a"])
+        assert batch[POOLED].tolist() == [[True, False, False]]
 
 
 @pytest.mark.parametrize(("mode", "tokens"), [("cls", [[0, 1, 0], [1, 0, 0]]), ("lasttoken", [[0, 0, 1], [0, 1, 0]])])

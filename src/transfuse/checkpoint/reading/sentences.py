@@ -44,8 +44,11 @@ class Module:
     settings: dict[str, Any]
 
 
-def read_modules(checkpoint: Path) -> list[Module]:
+def read_modules(checkpoint: Path, kinds: Sequence[str] | None = None) -> list[Module]:
     """Return the modules that modules.json lists, or an empty list if there is no such file.
+
+    Args:
+        kinds: names of classes; modules of others are not read; None: all are.
 
     Raises:
         CheckpointError: a module cannot be copied, because it has weights or code or is outside the checkpoint.
@@ -56,7 +59,13 @@ def read_modules(checkpoint: Path) -> list[Module]:
     entries = _read_json(file, list)
     if not all(isinstance(entry, dict) and isinstance(entry.get("type"), str) for entry in entries):
         raise CheckpointError(f"{file}: should list modules, each with type and path; restore or remove the file")
-    return [_module(checkpoint, entry["type"], entry.get("path")) for entry in entries]
+    chosen = [entry for entry in entries if kinds is None or _kind(entry["type"]) in kinds]
+    return [_module(checkpoint, entry["type"], entry.get("path")) for entry in chosen]
+
+
+def _kind(name: str) -> str:
+    """Return the name of a class without that of its Python module."""
+    return name.rpartition(".")[2]
 
 
 def _module(checkpoint: Path, name: str, path: Any) -> Module:
@@ -67,7 +76,7 @@ def _module(checkpoint: Path, name: str, path: Any) -> Module:
         path: its subfolder.
     """
     file = checkpoint / MODULES
-    kind = name.rpartition(".")[2]
+    kind = _kind(name)
     _check_path(checkpoint, kind, path)
     if not name.startswith(PACKAGE):
         raise CheckpointError(

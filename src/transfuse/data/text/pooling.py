@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from transfuse.checkpoint.reading.sentences import pooling_modes, read_modules
+from transfuse.checkpoint.reading.sentences import POOLING, pooling_modes, read_modules
 from transfuse.data.samples import Prepare
 from transfuse.errors import CheckpointError
 
@@ -21,9 +21,7 @@ def with_pooled_token(prepare: Prepare, folder: Path) -> Prepare:
 
     All other modes, such as the mean, add nothing.
     """
-    modes: list[str] = []
-    with suppress(CheckpointError):  # of a module that cannot be copied, which is no obstacle to measuring
-        modes = pooling_modes(read_modules(folder))
+    modes = named_modes(folder)
     if modes not in ([FIRST], [LAST]):
         return prepare
 
@@ -32,6 +30,13 @@ def with_pooled_token(prepare: Prepare, folder: Path) -> Prepare:
         return {**batch, POOLED: single_token(batch["attention_mask"], modes[0])}
 
     return prepare_pooled
+
+
+def named_modes(folder: Path) -> list[str]:
+    """Return the modes that the files in a folder name; none if these cannot be read, which does not stop measuring."""
+    with suppress(CheckpointError):
+        return pooling_modes(read_modules(folder, POOLING))
+    return []
 
 
 def single_token(mask: Int[Tensor, "text token"], mode: str) -> Bool[Tensor, "text token"]:
