@@ -8,7 +8,7 @@ import pytest
 from datasets import Dataset, DatasetDict, Features, List, Value
 from kept_warnings import KeptWarnings
 from kinds import NAMES, SENTENCES, THINGS, bert, classes, jsonl, text
-from transformers import BertForSequenceClassification
+from transformers import BertForSequenceClassification, BertForTokenClassification
 
 import transfuse
 from transfuse.errors import DataError, TransfuseError
@@ -132,6 +132,29 @@ def test_single_rows_without_a_label_are_left_out(
     assert any("1 of 24 samples has no label and is left out" in line for line in heard.lines)
     with pytest.raises(TransfuseError, match="1 of 24 samples has no label, the first in row 1"):
         transfuse.finetune(model, partly)
+
+
+def test_rows_with_an_empty_list_of_tags_are_left_out(tmp_path: Path) -> None:
+    model = bert(tmp_path / "model", BertForTokenClassification, 0, **classes(["O", "NAME"]))
+    rows = [{"tokens": text(*each).split(), "ner_tags": ["NAME", "O", "O", "O", "O"]} for each in SENTENCES]
+    partly = [rows[0], rows[1] | {"ner_tags": []}, *rows[2:]]
+    heard = KeptWarnings()
+    (found,) = transfuse.evaluate(model, partly, progress=heard).records()
+    (expected,) = transfuse.evaluate(model, [rows[0], *rows[2:]]).records()
+    assert (found["samples"], found["loss"]) == (expected["samples"], expected["loss"])
+    assert any("1 of 24 samples has no label and is left out" in line for line in heard.lines)
+
+
+@pytest.mark.parametrize("missing", [-1, None])
+def test_a_split_whose_tags_are_all_missing(tmp_path: Path, missing: int | None) -> None:
+    model = bert(tmp_path / "model", BertForTokenClassification, 0, **classes(["O", "NAME"]))
+    features = Features({"tokens": List(Value("string")), "ner_tags": List(Value("int64"))})
+    data = DatasetDict()
+    for split, tag in {"test": missing, "validation": 1}.items():
+        rows = [{"tokens": text(*each).split(), "ner_tags": [tag] * 5} for each in SENTENCES]
+        data[split] = Dataset.from_list(rows, features=features)
+    (record,) = transfuse.evaluate(model, data).records()
+    assert (record["split"], "loss" in record) == ("validation", True)
 
 
 @pytest.mark.parametrize("unread", ["tags", "class"])

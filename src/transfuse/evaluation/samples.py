@@ -188,7 +188,9 @@ def _label_column(samples: Samples, kind: str) -> str | None:
 
 
 def _is_label(value: Any, kind: str) -> bool:
-    """Return whether a value is a label, and not null, NaN, an empty text or a negative class."""
+    """Return whether a value is a label, and not null, NaN, an empty text, a negative class or only missing tags."""
+    if kind == "entities" and isinstance(value, list):
+        return any(tag is not None and (isinstance(tag, str) or tag >= 0) for tag in value)
     is_negative = kind == "classes" and isinstance(value, int) and value < 0
     return value is not None and value == value and value != "" and not is_negative
 
@@ -202,7 +204,7 @@ def _has_no_label(samples: Samples, kind: str, problem: DataError | None = None)
     """
     if isinstance(problem, NoLabelsError):
         return True
-    if problem is None:
+    if problem is None and kind != "entities":
         column = samples.parts.get("numbers")
         return column is not None and all(value == -1 for value in raw_values(samples.dataset, column))
     column = _label_column(samples, kind)
