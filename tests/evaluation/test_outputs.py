@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
+from kept_warnings import KeptWarnings
 from kinds import SENTENCES, SIZES, bert, text, tokenizer
 from transformers import BertConfig, BertModel
 
@@ -74,6 +75,29 @@ def test_similarity_by_hand(tmp_path: Path, mode: str | None) -> None:
     assert entry["similarity"] == pytest.approx(float(torch.stack(expected).mean()), abs=1e-5)
     low, high = entry["intervals"]["similarity"]
     assert low < entry["similarity"] < high
+
+
+@pytest.mark.parametrize("with_files", ["first", "second"])
+def test_a_model_without_files_pools_as_the_other(tmp_path: Path, with_files: str) -> None:
+    for name in ("first", "second"):
+        bert(tmp_path / name, BertModel, 1)
+    pools(tmp_path / with_files, "pooling_mode_cls_token")
+    heard = KeptWarnings()
+    found = transfuse.evaluate(
+        [tmp_path / "first", tmp_path / "second"], Dataset.from_dict({"text": TEXTS}), progress=heard
+    )
+    assert found.records()[0]["agreement_with"][0]["similarity"] == pytest.approx(1)
+    assert heard.lines == []
+
+
+def test_modes_that_differ_are_told_about(tmp_path: Path) -> None:
+    modes = {"first": "pooling_mode_cls_token", "second": "pooling_mode_mean_tokens"}
+    models = [pools(bert(tmp_path / name, BertModel, 1), mode) for name, mode in modes.items()]
+    heard = KeptWarnings()
+    transfuse.evaluate(models, Dataset.from_dict({"text": TEXTS}), progress=heard)
+    assert [line.replace(f"{tmp_path}/", "") for line in heard.lines] == [
+        "second: its modules.json pools tokens by mean, that of first by cls"
+    ]
 
 
 def test_fusing_and_shrinking_pool_alike(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
+from transfuse.checkpoint.reading.companions import MODULES
 from transfuse.checkpoint.reading.load import local_directory, unmerged_directory
 from transfuse.data.image.image_texts import ImageTextProcessor
 from transfuse.data.samples import Prepare
@@ -48,7 +49,11 @@ def loaded_processor(processor: Any, model: PreTrainedModel) -> Any:
 
 
 def model_preparer(
-    source: Any, model: PreTrainedModel, processor: Any = None, model_task: Task | None = None
+    source: Any,
+    model: PreTrainedModel,
+    processor: Any = None,
+    model_task: Task | None = None,
+    pooled_by: Path | None = None,
 ) -> Prepare:
     """Return a function that prepares samples with the processor that `model_processor` returns.
 
@@ -56,13 +61,21 @@ def model_preparer(
 
     Args:
         model_task: how the samples are prepared; None: as the class of the model takes them, without labels.
+        pooled_by: the folder whose files name the token if there are none of the model; None: all tokens are pooled.
     """
     prepared = model_task or task(type(model).__name__)
     prepare = prepared.preparer(model_processor(source, model, processor), model.config)
-    paths = [path for path in (source, processor) if isinstance(path, str | Path)]
-    if prepared.kind != "outputs" or prepared.processor != TEXT_CLASSIFICATION.processor or not paths:
+    if prepared.kind != "outputs" or prepared.processor != TEXT_CLASSIFICATION.processor:
         return prepare
-    return with_pooled_token(prepare, unmerged_directory(paths[0], "allow"))
+    folder = pooling_folder(source, processor) or pooled_by
+    return prepare if folder is None else with_pooled_token(prepare, folder)
+
+
+def pooling_folder(source: Any, processor: Any) -> Path | None:
+    """Return the folder of a model, or of its processor if the model is loaded; None if it has no modules.json."""
+    paths = [path for path in (source, processor) if isinstance(path, str | Path)]
+    folders = [unmerged_directory(path, "allow") for path in paths[:1]]
+    return next((folder for folder in folders if (folder / MODULES).is_file()), None)
 
 
 def check_processor(processor: Any) -> None:

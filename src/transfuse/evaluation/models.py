@@ -18,7 +18,9 @@ from transfuse.config.settings import MeasuringSettings, Settings
 from transfuse.data.files.splits import EVALUATION
 from transfuse.data.load import open_samples
 from transfuse.data.prepare import prepare_alike
+from transfuse.data.processors import pooling_folder
 from transfuse.data.tasks import Task
+from transfuse.data.text.pooling import warn_of_pooling
 from transfuse.errors import ConfigError, DataError
 from transfuse.evaluation.class_names import check_class_names
 from transfuse.evaluation.comparison import Evaluation, evaluation
@@ -152,10 +154,14 @@ def _agreement(
             f"{samples.samples.name}: it has no labels that {compared.name} could be measured on; name their column,"
             " or give other models too, to compare their predictions"
         )
+    has_head = samples.task.kind != "outputs"
+    if not has_head:
+        folders = {subject.name: pooling_folder(subject.source, subject.processor) for subject in models}
+        samples = replace(samples, pooled_by=next(filter(None, folders.values()), None))
+        warn_of_pooling(folders, progress)
     first = ready(compared.source)
     batches = list(samples.batches(first, compared.source, options, compared.processor, progress))
     predictions: dict[str, Predictions] = {}
-    has_head = samples.task.kind != "outputs"
     for subject in progress.track(models[1:], "evaluating"):
         name = subject.name
         other = ready(subject.source)

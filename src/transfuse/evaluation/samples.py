@@ -46,11 +46,13 @@ class MeasuredSamples:
         samples: the samples, without labels if the models are to be compared with each other.
         task: how the samples are prepared and measured.
         labeled: whether the samples have labels.
+        pooled_by: the folder whose files name the token that is pooled for models that have no such files.
     """
 
     samples: Samples
     task: Task
     labeled: bool
+    pooled_by: Path | None = None
 
     def numbered(self, config: PreTrainedConfig) -> bool:
         """Return whether labels are numbers of classes, so that only the model says what these are."""
@@ -70,7 +72,7 @@ class MeasuredSamples:
         progress: Progress = silent,
     ) -> Iterator[Batch]:
         """Yield batches as `labeled_batches` does."""
-        return labeled_batches(self.samples, model, source, options, processor, progress, self.task)
+        return labeled_batches(self.samples, model, source, options, processor, progress, self.task, self.pooled_by)
 
     def class_names(self, config: PreTrainedConfig) -> dict[int, str]:
         """Return the names of a model's classes, or those of the data if the model has none."""
@@ -97,6 +99,7 @@ def labeled_batches(
     processor: Any = None,
     progress: Progress = silent,
     model_task: Task | None = None,
+    pooled_by: Path | None = None,
 ) -> Iterator[Batch]:
     """Yield batches made by the model's own processor, with labels in the model's own ids, one at a time.
 
@@ -104,11 +107,13 @@ def labeled_batches(
         source: where the model came from, whose directory holds the processor.
         progress: is told about texts that were cut into blocks.
         model_task: how the samples are prepared; None: as the class of the model says.
+        pooled_by: as `model_preparer` takes it.
     """
     in_windows = model_task is not None and model_task.preparer is window_preparer  # which are told about below
     samples = with_model_ids(model.config, samples)
     samples = in_blocks(samples, model, source, processor, options, silent if in_windows else progress)
-    batches = samples.batches(model_preparer(source, model, processor, model_task), options.batch_size)
+    preparer = model_preparer(source, model, processor, model_task, pooled_by)
+    batches = samples.batches(preparer, options.batch_size)
     return _counting_windows(batches, len(samples), progress)
 
 

@@ -8,6 +8,8 @@ from typing import Any
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from transfuse.base.progress import Progress
+from transfuse.checkpoint.reading.companions import MODULES
 from transfuse.checkpoint.reading.sentences import POOLING, pooling_modes, read_modules
 from transfuse.data.samples import Prepare
 from transfuse.errors import CheckpointError
@@ -37,6 +39,22 @@ def named_modes(folder: Path) -> list[str]:
     with suppress(CheckpointError):
         return pooling_modes(read_modules(folder, POOLING))
     return []
+
+
+def warn_of_pooling(folders: Mapping[str, Path | None], progress: Progress) -> None:
+    """Tell which models name other modes than the first one that names any.
+
+    Args:
+        folders: the folder of each model by its name; None: it names none.
+    """
+    modes = {name: named for name, folder in folders.items() if folder is not None and (named := named_modes(folder))}
+    first = next(iter(modes), "")
+    for name, named in modes.items():
+        if named != modes[first]:
+            progress.warn(
+                f"{name}: its {MODULES} pools tokens by {' and '.join(named)}, that of {first} by"
+                f" {' and '.join(modes[first])}"
+            )
 
 
 def single_token(mask: Int[Tensor, "text token"], mode: str) -> Bool[Tensor, "text token"]:
