@@ -134,6 +134,23 @@ def test_single_rows_without_a_label_are_left_out(
         transfuse.finetune(model, partly)
 
 
+def test_rows_whose_columns_of_classes_are_all_empty_are_left_out(tmp_path: Path) -> None:
+    """A row with some empty cells is refused, and training refuses both."""
+    model = bert(tmp_path / "model", BertForSequenceClassification, 0, **SETS)
+    names = (*NAMES, *THINGS)
+    rows = [{"text": text(*each)} | {name: int(name in each) for name in names} for each in SENTENCES]
+    partly = [rows[0], rows[1] | dict.fromkeys(names), *rows[2:]]
+    heard = KeptWarnings()
+    (found,) = transfuse.evaluate(model, partly, progress=heard).records()
+    (expected,) = transfuse.evaluate(model, [rows[0], *rows[2:]]).records()
+    assert (found["samples"], found["loss"]) == (expected["samples"], expected["loss"])
+    assert any("1 of 24 samples has no label and is left out" in line for line in heard.lines)
+    with pytest.raises(TransfuseError, match=r"row 1 .* has nothing in column"):
+        transfuse.finetune(model, partly)
+    with pytest.raises(TransfuseError, match=r"row 1 .* has nothing in column"):
+        transfuse.evaluate(model, [rows[0], rows[1] | {names[0]: None}, *rows[2:]])
+
+
 def test_rows_with_an_empty_list_of_tags_are_left_out(tmp_path: Path) -> None:
     model = bert(tmp_path / "model", BertForTokenClassification, 0, **classes(["O", "NAME"]))
     rows = [{"tokens": text(*each).split(), "ner_tags": ["NAME", "O", "O", "O", "O"]} for each in SENTENCES]

@@ -15,7 +15,7 @@ from transfuse.config.settings import Settings
 from transfuse.data.column_kinds import is_string
 from transfuse.data.columns import raw_values
 from transfuse.data.files.splits import EVALUATION, canonical_split
-from transfuse.data.labels.numeric_labels import CLASS_PART, NUMBER_NAMES, SET_NAMES, holds_numbers
+from transfuse.data.labels.numeric_labels import CLASS_PART, NUMBER_NAMES, SET_NAMES, class_columns, holds_numbers
 from transfuse.data.load import open_samples
 from transfuse.data.measured_tasks import measured_task
 from transfuse.data.parts import find_column, holds_label_lists, shown_classes
@@ -151,11 +151,11 @@ def measured_samples(
     model_task = measured_task(architecture, config)
     problem: DataError | None = None
     try:
-        samples = model_task.labeled(_labeled_rows(rows, model_task.kind))
+        samples = model_task.labeled(_labeled_rows(rows, model_task.kind, config))
     except DataError as error:
         problem = error
     if _has_no_label(samples, model_task.kind, problem):
-        other = _next_split(data if source is None else source, options, rows, model_task)
+        other = _next_split(data if source is None else source, options, rows, model_task, config)
         if other is not None:
             return MeasuredSamples(other, model_task, True)
     if isinstance(problem, NoLabelsError):
@@ -167,17 +167,18 @@ def measured_samples(
     return MeasuredSamples(samples, model_task, True)
 
 
-def _labeled_rows(samples: Samples, kind: str) -> Samples:
+def _labeled_rows(samples: Samples, kind: str, config: PreTrainedConfig) -> Samples:
     """Return the samples that have a label, with a note on the others; all if none has one.
 
     Args:
         kind: what the model predicts. Of answers and target texts, all samples are returned.
     """
     column = _label_column(samples, kind) if kind in ROW_BY_ROW else None
-    if column is None:
+    columns = [column] if column is not None else class_columns(samples, config) if kind == "label_sets" else []
+    if not columns:
         return samples
-    values = raw_values(samples.dataset, column)
-    labeled = [row for row, value in enumerate(values) if _is_label(value, kind)]
+    rows = zip(*(raw_values(samples.dataset, name) for name in columns), strict=True)
+    labeled = [row for row, values in enumerate(rows) if any(_is_label(value, kind) for value in values)]
     missing = len(samples) - len(labeled)
     if not labeled or not missing:
         return samples
@@ -216,7 +217,9 @@ def _has_no_label(samples: Samples, kind: str, problem: DataError | None = None)
     return column is not None and not any(_is_label(value, kind) for value in raw_values(samples.dataset, column))
 
 
-def _next_split(data: Any, options: Settings, rows: Samples, model_task: Task) -> Samples | None:
+def _next_split(
+    data: Any, options: Settings, rows: Samples, model_task: Task, config: PreTrainedConfig
+) -> Samples | None:
     """Return the labeled samples of the split after that of `rows`; None if there are none, or a split was named."""
     can_be_read_again = isinstance(data, str | Path | Mapping) and model_task.kind != "outputs"
     if not can_be_read_again or options.split is not None or rows.split is None:
@@ -225,6 +228,7 @@ def _next_split(data: Any, options: Settings, rows: Samples, model_task: Task) -
     with suppress(DataError):
         found = open_samples(data, options, others)
         note = f"{rows.name}: no sample has a label, so that split {found.split} is read"
-        labeled = model_task.labeled(_labeled_rows(replace(found, notes=(note, *found.notes)), model_task.kind))
+        found_rows = replace(found, notes=(note, *found.notes))
+        labeled = model_task.labeled(_labeled_rows(found_rows, model_task.kind, config))
         return None if found.split == rows.split or _has_no_label(labeled, model_task.kind) else labeled
     return None

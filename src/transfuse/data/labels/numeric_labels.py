@@ -78,6 +78,13 @@ def with_label_sets(samples: Samples, config: PreTrainedConfig) -> Samples:
     return with_parts(samples, samples.text, _inputs(samples) | columns)
 
 
+def class_columns(samples: Samples, config: PreTrainedConfig) -> list[str]:
+    """Return the columns of numbers that are called like classes of the model."""
+    classes = {folded_name(name) for name in config.id2label.values()}
+    features = samples.dataset.features
+    return [name for name, feature in features.items() if is_number(feature) and folded_name(name) in classes]
+
+
 def holds_numbers(feature: Any) -> bool:
     """Return whether a column holds numbers, or lists of numbers."""
     return is_number(feature) or is_number(list_of(feature))
