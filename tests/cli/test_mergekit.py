@@ -27,10 +27,14 @@ def test_a_filter_that_selects_nothing_is_left_out_and_said(world: World, run: R
     assert record["options"]["weights"] == [{"attention": [1, 0], "*": 0.5}, {"attention": [0, 1], "*": 0.5}]
 
 
-def test_filters_that_all_select_nothing_are_refused(world: World, run: Run) -> None:
-    t = "[{filter: lm_head, value: 0.75}, {value: 0.5}]"
-    words = ["slerp.yaml, line 6: parameters.t", "contains 'lm_head'"]
-    one_line(run("fuse", "--config", slerp(world, t), world.here / "out"), words)
+def test_filters_that_all_select_nothing_are_said_by_plan_too(world: World, run: Run) -> None:
+    file = slerp(world, "[{filter: lm_head, value: 0.75}, {value: 0.5}]")
+    for command in (("plan", "--config", file), ("fuse", "--config", file, world.here / "out")):
+        ran = run(*command)
+        assert ran.status == 0, ran
+        assert ran.err.count("slerp.yaml, line 6: parameters.t: filter lm_head has no effect") == 1
+    record = json.loads((world.here / "out" / "transfuse.json").read_text())
+    assert record["options"]["weights"] == [{"*": 0.5}, {"*": 0.5}]
 
 
 def test_plan_takes_files(world: World, run: Run) -> None:

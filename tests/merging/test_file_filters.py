@@ -38,7 +38,9 @@ def test_the_first_of_several_entries_counts_and_numbers_stay() -> None:
     assert with_file_filters((0.0, 1.0), names) == ((0.0, 1.0), [])
 
 
-def test_a_value_none_of_whose_parts_selects_a_tensor_is_refused() -> None:
+def test_parts_that_all_select_no_tensor_leave_the_number_of_all_others() -> None:
     names = names_in_files(BY_NAME["MixtralForCausalLM"].build())
+    parts = {"mlp": 0.0, "atention": 0.5}
+    assert with_file_filters(parts | {"*": 1.0}, names) == ({"*": 1.0}, ["mlp", "atention"])
     with pytest.raises(ConfigError, match="contains 'mlp' or 'atention'; names are such as"):
-        with_file_filters({"mlp": 0.0, "atention": 0.5, "*": 1.0}, names)
+        with_file_filters(parts, names)

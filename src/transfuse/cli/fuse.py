@@ -165,7 +165,7 @@ def plan(
     from transfuse.cli.validation import plan_request
     from transfuse.report.plan_tables import plan_table
 
-    job = plan_request({"models": models} | dict(flags), config)
+    job = plan_request({"models": models} | dict(flags), config, mode.progress.warn)
     with quiet_libraries():
         from transfuse.cli.jobs.fuse import plan_job
 

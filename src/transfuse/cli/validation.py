@@ -162,8 +162,11 @@ def _check_layers(models: Sequence[str], layers: int | None) -> None:
             )
 
 
-def plan_request(flags: FlagValues, config: Path | None = None) -> Job:
+def plan_request(flags: FlagValues, config: Path | None = None, warn: Callable[[str], None] = silent.warn) -> Job:
     """Return the job that the flags of `transfuse plan` and a configuration file describe. Flags override the file.
+
+    Args:
+        warn: is told about entries of a file that have no effect.
 
     Raises:
         ConfigError: an option or the number of models is invalid, or a model is missing.
@@ -177,6 +180,7 @@ def plan_request(flags: FlagValues, config: Path | None = None) -> Job:
     check_paths(job.all_models())
     if translation is not None:
         _check_layers(job.models, translation.layers)
+        job = _with_file_filters(job, labels, warn)
     return job
 
 

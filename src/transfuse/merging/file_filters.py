@@ -29,7 +29,7 @@ def with_file_filters(value: Any, names: Names) -> tuple[Any, list[str]]:
         names: as `names_in_files` returns them.
 
     Raises:
-        ConfigError: no part selects a tensor.
+        ConfigError: no part selects a tensor, and there is no `*`.
     """
     if not isinstance(value, Mapping):
         return value, []
@@ -46,7 +46,7 @@ def with_file_filters(value: Any, names: Names) -> tuple[Any, list[str]]:
             selected = [part]
         for name in selected:
             entries.setdefault(name, number)
-    if idle and entries.keys() <= {EVERYTHING}:
+    if not entries:
         stored = [each.in_files[0] for each in names.values()]
         examples = ", ".join(dict.fromkeys(stored[index] for index in (0, len(stored) // 2, -1)))
         raise ConfigError(f"no tensor's name contains {' or '.join(map(repr, idle))}; names are such as {examples}")
