@@ -48,3 +48,10 @@ def test_plan_takes_files(world: World, run: Run) -> None:
 def test_a_file_in_place_of_a_model_is_answered_by_the_flag(world: World, run: Run) -> None:
     for command in (("fuse", slerp(world), world.here / "out"), ("plan", slerp(world), world.b)):
         one_line(run(*command), ["slerp.yaml: is no model", "give it as --config"])
+
+
+def test_whose_tokenizer_the_result_has_instead_of_that_of_the_base_is_said(world: World, run: Run) -> None:
+    text = f"merge_method: ties\nbase_model: {world.a}\ntokenizer_source: base\nparameters: {{weight: 1}}\n"
+    file = world.file("ties.yaml", f"{text}models: [{{model: {world.b}}}]\n")
+    ran = run("fuse", "--config", file, world.here / "out")
+    assert f"ties.yaml, line 3: tokenizer_source: the tokenizer of the result is that of {world.b}" in ran.err

@@ -122,10 +122,11 @@ def test_the_model_of_the_tokenizer_comes_first(key: str, tmp_path: Path) -> Non
     assert (slerp.models, slerp.weights) == (("b", "a"), ((0.0, 0.25), (1.0, 0.75)))
 
 
-def test_the_base_of_task_vectors_gives_no_tokenizer(tmp_path: Path) -> None:
+def test_a_file_that_asks_for_the_tokenizer_of_the_base_of_task_vectors_is_read() -> None:
     for named in ("base", TIES["base_model"]):
-        with pytest.raises(ConfigError, match="tokenizer_source: the tokenizer of the result is that of a; leave"):
-            job(TIES | {"tokenizer_source": named}, tmp_path)
+        found = translate(TIES | {"tokenizer_source": named}, {"tokenizer_source": "line 1"})
+        assert (found.values["models"], found.base_tokenizer) == (["a", "b"], "line 1")
+    assert translate(TIES | {"tokenizer_source": "b"}, {}).base_tokenizer is None
 
 
 def test_parameters_and_base_of_a_slice_come_first(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def fuse_request(flags: FlagValues, config: Path | None, warn: Callable[[str], N
     """Return the job that flags and a configuration file describe. Flags override the file.
 
     Args:
-        warn: is told about entries of a file that have no effect.
+        warn: is told about entries of a file that have no effect, or another one.
 
     Raises:
         ConfigError: an option, the number of models or a path is invalid.
@@ -56,6 +56,8 @@ def fuse_request(flags: FlagValues, config: Path | None, warn: Callable[[str], N
         check_push(job.push_to_hub, job.all_models(), label=label(labels, "push_to_hub"))
     if translation is not None:
         _check_layers(job.models, translation.layers)
+        if translation.base_tokenizer is not None:
+            warn(f"{translation.base_tokenizer}: the tokenizer of the result is that of {job.models[0]}")
         job = _with_file_filters(job, labels, warn)
     return job
 

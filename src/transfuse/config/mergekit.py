@@ -24,11 +24,13 @@ class Translation:
         values: options of a job by name.
         labels: how a message names each of them.
         layers: the number of layers that every model has according to `layer_range`; None: the file does not say.
+        base_tokenizer: how a message names the key that asks for the tokenizer of the base of task vectors; None: none.
     """
 
     values: dict[str, Any]
     labels: dict[str, str]
     layers: int | None
+    base_tokenizer: str | None = None
 
 
 def is_mergekit(values: Mapping[str, Any]) -> bool:
@@ -81,7 +83,10 @@ class _Translator(File):
             chosen |= self._nuslerp(sources, base)
         else:
             chosen |= self._linear(sources, base)
-        chosen |= self._in_order(chosen, base)
+        key, named = self._tokenizer({*chosen["models"], base})
+        named = base if named == "base" else named
+        base_tokenizer = self._label(key) if named is not None and named == chosen.get("base") else None
+        chosen |= self._in_order(chosen, named)
         if self.values.get("chat_template") is not None:
             self.refuse("chat_template", f"leave it out; the template is that of {chosen['models'][0]}")
         places = alike | {"merge": "merge_method", "base": "base_model", "task_scale": "parameters.lambda"}
@@ -93,7 +98,7 @@ class _Translator(File):
         if not summed and any(number < 0 for weight in chosen["weights"] for number in numbers(weight)):
             advice = "write normalize: false in parameters" if base else "write task_arithmetic, with base_model"
             raise ConfigError(f"{labels['weights']}: negative ones need task vectors that are summed; {advice}")
-        return Translation(chosen, labels, layers)
+        return Translation(chosen, labels, layers, base_tokenizer)
 
     def _linear(self, sources: Sequence[Source], base: str | None) -> dict[str, Any]:
         if base is not None:
@@ -147,15 +152,9 @@ class _Translator(File):
             chosen["density"] = [source.value("density", 1.0) for source in sources]
         return chosen
 
-    def _in_order(self, chosen: Mapping[str, Any], base: str | None) -> dict[str, Any]:
+    def _in_order(self, chosen: Mapping[str, Any], named: str | None) -> dict[str, Any]:
         """Return the models, and what each has, with the model first whose tokenizer the result should have."""
         models = chosen["models"]
-        key, named = self._tokenizer({*models, base})
-        if named == "base":
-            named = base
-        if named is not None and named == chosen.get("base"):
-            whose = f"the tokenizer of the result is that of {models[0]}; leave it out, or name one of the models"
-            self.refuse(key, f"{whose} that are merged into {base}")
         order = sorted(range(len(models)), key=lambda number: models[number] != named)
         each = ("models", "weights", "density")
         return {name: [chosen[name][number] for number in order] for name in each if name in chosen}
