@@ -18,6 +18,7 @@ from transformers import (
     ViTConfig,
     ViTModel,
 )
+from wide_models import with_gains
 
 import transfuse
 from transfuse.errors import ConfigError, SpecError
@@ -58,15 +59,6 @@ def sizes(case: Case) -> Sizes | None:
 
 
 WIDENED = [case for case in CASES if sizes(case) and not case.name.startswith(NOT_WIDENED)]
-
-
-def with_gains(model: PreTrainedModel) -> PreTrainedModel:
-    """Make the gains and biases of all norms differ."""
-    generator = torch.Generator().manual_seed(5)
-    for values in model.parameters():
-        if values.ndim == 1:
-            values.data += 0.3 * torch.rand(values.shape, generator=generator, dtype=values.dtype)
-    return model
 
 
 def widened_config(model: PreTrainedModel, factor: float) -> Any:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from cases import CASES, Case
 from languages import TEXTS, llama, saved
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedModel
+from wide_models import doubled, neox, with_gains
 
 import transfuse
 from transfuse.base.batch import cast
@@ -17,10 +18,9 @@ from transfuse.base.timing import Stopwatch
 from transfuse.config.make import make
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.errors import ConfigError, SpecError
-from transfuse.fusion.sizes.checks import least_sizes
 from transfuse.fusion.sizes.wider import wider
 from transfuse.network.model import network
-from transfuse.network.sizes import Sizes, heads_make_width, resized, sizes_of
+from transfuse.network.sizes import Sizes, resized, sizes_of
 from transfuse.network.target_sizes import target_sizes
 from transfuse.shrinking.possible import checked_sizes
 from transfuse.shrinking.shrink import shrunk_model
@@ -46,32 +46,7 @@ FAMILIES = (
     "GraniteForCausalLM",
 )
 ONLY_LARGER = ("GPTJForCausalLM", "ModernBertForMaskedLM", "Dinov2ForImageClassification", "OlmoForCausalLM")
-NEOX = {
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5},
-}
 by_name = {case.name: case for case in CASES}
-
-
-def with_gains(model: PreTrainedModel) -> PreTrainedModel:
-    """Make the gains and biases of all norms differ."""
-    generator = torch.Generator().manual_seed(5)
-    for values in model.parameters():
-        if values.ndim == 1:
-            values.data += 0.3 * torch.rand(values.shape, generator=generator, dtype=values.dtype)
-    return model
-
-
-def doubled(config: Any) -> Sizes:
-    """Sizes with twice the channels of each head."""
-    own = sizes_of(config)
-    assert own.head_size
-    assert own.hidden_size
-    width = 2 * own.hidden_size if heads_make_width(config) else own.hidden_size
-    return replace(own, head_size=2 * own.head_size, hidden_size=width)
 
 
 @pytest.mark.parametrize("name", [*FAMILIES, *ONLY_LARGER])
@@ -174,7 +149,7 @@ def test_frequencies_that_do_not_contain_each_other() -> None:
     case = by_name["LlamaForCausalLM"]
     with pytest.raises(ConfigError, match=r"rotary heads of size 6 cannot become heads of size 4"):
         checked_sizes(case.build(), Sizes(head_size=4), "M")
-    partly = GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=9, **(NEOX | {"hidden_size": 24})))  # 6 rotary channels of 12
+    partly = neox(9, 24)  # 6 rotary channels of 12
     with pytest.raises(ConfigError, match="numbers of rotary channels have to be even"):
         checked_sizes(partly, Sizes(head_size=6), "M")
     for kind in ("yarn", "dynamic"):
@@ -193,83 +168,10 @@ def test_scores_that_are_not_divided_by_the_size_of_heads() -> None:
         assert (case.logits(found) - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
-@pytest.mark.parametrize(
-    ("own", "wanted", "least"),
-    [((14, 2), (12, 12), (12, 2)), ((6, 2), (4, 4), (4, 2)), ((8, 1), (4, 4), (4, 1)), ((32, 32), (15, 5), (5, 5))],
-)
-def test_as_many_heads_stay_as_the_anchor_has_room_for(
-    own: tuple[int, int], wanted: tuple[int, int], least: tuple[int, int]
-) -> None:
-    found = least_sizes(*(Sizes(heads=heads, kv_heads=groups) for heads, groups in (own, wanted)))
-    assert (found.heads, found.kv_heads) == least
-
-
 def test_a_falcon_of_the_old_architecture_does_not_read_its_number_of_key_value_heads() -> None:
     case = by_name["FalconForCausalLM"]
     one, six = (case.build(1, new_decoder_architecture=False, multi_query=True, num_kv_heads=n) for n in (1, 6))
     assert sizes_of(one.config) == sizes_of(six.config)
-
-
-@pytest.mark.parametrize("anchor", [0, 1])
-@pytest.mark.parametrize(
-    "sizes",
-    [
-        (
-            {"head_dim": 4, "num_attention_heads": 4, "num_key_value_heads": 1},
-            {"head_dim": 8, "num_attention_heads": 3, "num_key_value_heads": 1, "hidden_size": 36},
-        ),
-    ],
-)
-def test_llamas_of_other_heads_are_fused(anchor: int, sizes: Any, tmp_path: Path) -> None:
-    """As Llama 3.2 with one and with three billion parameters: more query heads per group, but half the channels."""
-    paths = [saved(tmp_path / str(n), lambda words, n=n: llama(words, **sizes[n]), n) for n in range(2)]
-    order = [paths[anchor], paths[1 - anchor]]
-    fusion = transfuse.fuse(order, data=TEXTS)
-    assert sizes_of(fusion.model.config).head_size == sizes[anchor]["head_dim"]
-    fusion.save(tmp_path / "out")
-
-
-@pytest.mark.parametrize("anchor", [0, 1])
-def test_models_of_which_one_shares_keys_are_fused(anchor: int, tmp_path: Path) -> None:
-    """As Gemma with two billion parameters, where all query heads share keys, and with seven billion."""
-    sizes = ({"num_key_value_heads": 4}, {"num_key_value_heads": 1, "num_hidden_layers": 1})
-    paths = [
-        saved(tmp_path / str(n), lambda words, n=n: llama(words, num_attention_heads=4, **sizes[n]), n)
-        for n in range(2)
-    ]
-    for data in (TEXTS,) if anchor else (TEXTS, None):
-        fusion = transfuse.fuse([paths[anchor], paths[1 - anchor]], data=data)
-        assert "it gets wider without a change of its function" in fusion.record["resized"][0]
-
-
-def test_heads_that_make_the_width_in_one_order_of_changes_only(tmp_path: Path) -> None:
-    """As Qwen2.5: 7 heads of 64 channels for each key-value head, or 6 of 128."""
-
-    def qwen(words: int, width: int, heads: int) -> PreTrainedModel:
-        return Qwen2ForCausalLM(
-            Qwen2Config(
-                vocab_size=words, hidden_size=width, num_hidden_layers=1, num_attention_heads=heads,
-                num_key_value_heads=1, intermediate_size=20,
-            )
-        )  # fmt: skip
-
-    paths = [
-        saved(tmp_path / str(width), lambda words, width=width, heads=heads: qwen(words, width, heads), 0)
-        for width, heads in ((28, 7), (48, 6))
-    ]
-    fusion = transfuse.fuse(paths, data=TEXTS)
-    assert "has a width of 48 and 6 heads, the anchor has a width of 28 and 7 heads" in fusion.record["resized"][0]
-    assert fusion.model.config.to_dict().get("head_dim") is None
-
-
-def test_widths_of_fused_projections_in_files(tmp_path: Path) -> None:
-    """Their matrices are not compared with those of the anchor, which have more rows."""
-    paths = [saved(tmp_path / str(width), lambda words, width=width: neox(words, width), 0) for width in (32, 16)]
-    assert transfuse.fuse(paths).record["resized"]
-
-
-def neox(words: int, width: int) -> PreTrainedModel:
-    return GPTNeoXForCausalLM(GPTNeoXConfig(vocab_size=words, **(NEOX | {"hidden_size": width})))
 
 
 def test_an_interrupted_run_continues_with_the_same_channels(tmp_path: Path) -> None:

@@ -73,9 +73,11 @@ def model_preparer(
 
 def pooling_folder(source: Any, processor: Any) -> Path | None:
     """Return the folder of a model, or of its processor if the model is loaded; None if it has no modules.json."""
-    paths = [path for path in (source, processor) if isinstance(path, str | Path)]
-    folders = [unmerged_directory(path, "allow") for path in paths[:1]]
-    return next((folder for folder in folders if (folder / MODULES).is_file()), None)
+    path = source if isinstance(source, str | Path) else processor
+    if not isinstance(path, str | Path):
+        return None
+    folder = unmerged_directory(path, "allow")
+    return folder if (folder / MODULES).is_file() else None
 
 
 def check_processor(processor: Any) -> None:

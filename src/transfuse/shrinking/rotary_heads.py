@@ -20,12 +20,8 @@ from transfuse.network.spec import Spec
 from transfuse.shrinking.maps import FrequencyGains
 from transfuse.transport.maps import Matrix
 
-OWN_FREQUENCIES = (
-    "yarn",
-    "longrope",
-    "dynamic",
-    "proportional",
-)  # types whose frequencies depend on the size otherwise
+OWN_FREQUENCIES = ("yarn", "longrope", "dynamic", "proportional")
+"""Types of rotary positions whose frequencies depend on the size of heads in other ways."""
 
 
 def holds_frequencies(space: Space) -> bool:

@@ -5,7 +5,7 @@ errors, because a fused model would inherit them unnoticed.
 """
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,22 +22,22 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from torch import nn
-from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from transfuse.base.folders import expanded
 from transfuse.base.libraries import quiet
 from transfuse.base.memory_limit import without_memory_limit
 from transfuse.checkpoint.adapters.folder import base_folder, is_adapter, merged_folder
+from transfuse.checkpoint.reading.checkpoint_class import checkpoint_class
 from transfuse.checkpoint.reading.companions import (
     ADAPTER_CONFIG,
     ADAPTER_FILES,
     CONFIG,
     HUB_PATTERNS,
-    MODULES,
     PICKLE_NAMES,
     SAFETENSORS_NAMES,
 )
-from transfuse.checkpoint.reading.config_file import check_counts, model_class, read_config
+from transfuse.checkpoint.reading.config_file import check_counts, read_config
 from transfuse.checkpoint.reading.expert_tensors import expert_problems
 from transfuse.checkpoint.reading.files import PicklePolicy, stored_dtypes, weight_files
 from transfuse.checkpoint.reading.finite import check_finite
@@ -113,33 +113,6 @@ def _load_empty(path: str | Path, dtype: torch.dtype | None, pickle: PicklePolic
         model = _from_pretrained(_Source(architecture, folder, {**options, "device_map": "meta"}))
     check_no_integer_weights(model, [name for name, stored in dtypes.items() if stored is None], folder)
     return _Source(architecture, folder, options), model
-
-
-def checkpoint_class(config: PreTrainedConfig, folder: Path, names: Iterable[str]) -> type:
-    """Return the class that a checkpoint is loaded as: the one that its config.json names, or the one without a head.
-
-    It is the latter if config.json names none, or if the files hold the model alone, as sentence-transformers loads it,
-    whatever class with a head config.json names.
-
-    Args:
-        names: the names of the tensors in the files.
-
-    Raises:
-        CheckpointError: the class is not a model, or not one of this configuration.
-    """
-    named = model_class(config, folder)
-    if named is not AutoModel:
-        encoder_alone = named is MODEL_FOR_TEXT_ENCODING_MAPPING.get(type(config), None)  # T5EncoderModel
-        if encoder_alone or not (folder / MODULES).is_file() or not _is_bare(named, names):
-            return named
-    bare = MODEL_MAPPING.get(type(config), AutoModel)
-    return bare[0] if isinstance(bare, tuple) else bare
-
-
-def _is_bare(architecture: type, names: Iterable[str]) -> bool:
-    """Return whether tensors of these names are those of the model inside a class with a head."""
-    prefix = getattr(architecture, "base_model_prefix", "")
-    return not any(name.startswith(f"{prefix}.") for name in names)
 
 
 def with_eager_experts(model: PreTrainedModel) -> PreTrainedModel:

@@ -10,9 +10,10 @@ from transformers import PreTrainedConfig
 from transfuse.alignment.interface import AlignContext
 from transfuse.base.batch import Batch
 from transfuse.base.progress import Progress
+from transfuse.checkpoint.reading.checkpoint_class import checkpoint_class
 from transfuse.checkpoint.reading.config_file import read_config
 from transfuse.checkpoint.reading.files import stored_dtypes, weight_files
-from transfuse.checkpoint.reading.load import checkpoint_class, local_directory
+from transfuse.checkpoint.reading.load import local_directory
 from transfuse.checkpoint.reading.sentences import check_sentence_modules
 from transfuse.config.options import Options
 from transfuse.config.settings import Settings

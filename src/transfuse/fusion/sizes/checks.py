@@ -29,10 +29,8 @@ def least_sizes(own: Sizes, wanted: Sizes) -> Sizes:
     least = Sizes(**{role: min(size, other[role]) for role, size in own.given().items()})
     if not least.heads or not least.kv_heads:
         return least
-    if served(wanted) > 1 or served(own) == 1:
-        possible = [min(served(own), served(wanted))]
-    else:
-        possible = list(range(served(own), 1, -1))
+    repeats = served(own) > 1 == served(wanted)
+    possible = range(served(own), 1, -1) if repeats else [min(served(own), served(wanted))]
     groups = {serves: min(least.kv_heads, least.heads // serves) for serves in possible}
     serves = max(groups, key=lambda number: number * groups[number])
     return replace(least, heads=groups[serves] * serves, kv_heads=groups[serves])
@@ -76,7 +74,7 @@ def check_widths(anchor: PreTrainedModel, source: PreTrainedModel, own: Sizes, w
         small, least = source.config, only_widths(least_sizes(own, wanted))
         if least != only_widths(own):
             small = resized(small, least)
-            _check_head_size(source, small, least)
+            _check_heads_make_width(source, small, least)
             check_smaller(source, sizes_of(small), "it")
         large = resized(small, only_widths(wanted))
         mine, theirs = (getattr(config, EMBEDDING_WIDTH, None) for config in (large, anchor.config))
@@ -90,7 +88,7 @@ def check_widths(anchor: PreTrainedModel, source: PreTrainedModel, own: Sizes, w
         raise ConfigError(f"{difference}, and this cannot be changed ({error}); {advice}") from error
 
 
-def _check_head_size(source: PreTrainedModel, small: PreTrainedConfig, least: Sizes) -> None:
+def _check_heads_make_width(source: PreTrainedModel, small: PreTrainedConfig, least: Sizes) -> None:
     """Raise `ConfigError` if heads of this size do not make the width, and models of this class cannot have others."""
     heads, size = least.heads or 0, least.head_size or 0
     if heads_make_width(source.config) and least.hidden_size != heads * size:
