@@ -3,7 +3,11 @@
 import json
 from pathlib import Path
 
+import torch
 from cli_inputs import Run, World, one_line
+from safetensors.torch import load_file
+
+from transfuse.network.block_numbers import block_number
 
 SLERP = """
 merge_method: slerp
@@ -55,3 +59,20 @@ def test_whose_tokenizer_the_result_has_instead_of_that_of_the_base_is_said(worl
     file = world.file("ties.yaml", f"{text}models: [{{model: {world.b}}}]\n")
     ran = run("fuse", "--config", file, world.here / "out")
     assert f"ties.yaml, line 3: tokenizer_source: the tokenizer of the result is that of {world.b}" in ran.err
+
+
+def test_slices_give_layers_their_own_weights(world: World, run: Run) -> None:
+    layers = json.loads((world.a / "config.json").read_text())["num_hidden_layers"]
+    slices = [
+        f"{{sources: [{{model: {world.a}, layer_range: {part}}}, {{model: {world.b}, layer_range: {part}}}],"
+        f" parameters: {{t: {t}}}}}"
+        for part, t in (([0, layers - 1], 0), ([layers - 1, layers], 1))
+    ]
+    file = f"merge_method: slerp\nbase_model: {world.a}\nslices: [{', '.join(slices)}]\n"
+    ran = run("fuse", "--config", world.file("slices.yaml", file), "--align", "none", world.here / "out")
+    assert ran.status == 0, ran
+    fused, a, b = (load_file(folder / "model.safetensors") for folder in (world.here / "out", world.a, world.b))
+    for name, tensor in fused.items():
+        number = block_number(name)
+        source = b if number == layers - 1 or (number is None and "embeddings" not in name) else a
+        torch.testing.assert_close(tensor, source[name], rtol=0, atol=1e-6)

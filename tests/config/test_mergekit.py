@@ -136,6 +136,73 @@ def test_parameters_and_base_of_a_slice_come_first(tmp_path: Path) -> None:
     assert (found.base, found.task_weights, found.task_scale) == ("other", "sum", 0.5)
 
 
+def sliced(*weights: tuple[int, int, Any], models: str = "ab", **values: Any) -> dict[str, Any]:
+    """A linear merge whose slices begin and end at these layers. The first model has these weights, and others 1."""
+    slices = [
+        {
+            "sources": [
+                {"model": name, "layer_range": [start, end], "parameters": {"weight": weight if name == "a" else 1}}
+                for name in models
+            ]
+        }
+        for start, end, weight in weights
+    ]
+    return {"merge_method": "linear", "slices": slices, **values}
+
+
+def test_slices_that_follow_one_another_are_numbers_for_each_layer(tmp_path: Path) -> None:
+    values = sliced((0, 3, 2), (3, 6, [0, 1]), (6, 7, [3, 5]))
+    found = job(values, tmp_path)
+    assert (found.models, found.weights) == (("a", "b"), ((2, 2, 2, 0, 0.5, 1, 5), 1.0))
+    assert translate(values, {}).layers == 7
+
+
+def test_filters_are_read_in_every_slice(tmp_path: Path) -> None:
+    filtered = [{"filter": "mlp", "value": 3}, {"value": [0, 1]}]
+    assert job(sliced((0, 2, filtered), (2, 4, 7)), tmp_path).weights == ({"mlp": (3, 3, 7, 7), "*": (0, 1, 7, 7)}, 1)
+    with pytest.raises(ConfigError, match=r"line 2: slices, item 2: item 1: weight: .*write the same filters"):
+        job(sliced((0, 2, filtered), (2, 4, [{"filter": "attn", "value": 3}, {"value": 1}])), tmp_path)
+
+
+def test_gradients_of_the_file_run_over_every_slice(tmp_path: Path) -> None:
+    sources = [[{"model": name, "layer_range": [start, start + 2]} for name in "ab"] for start in (0, 2)]
+    slices = [{"sources": sources[0], "base_model": "a"}, {"sources": sources[1], "parameters": {"t": 1}}]
+    values = {"merge_method": "slerp", "base_model": "a", "slices": slices, "parameters": {"t": [0, 0.5]}}
+    assert job(values, tmp_path).weights == ((1, 0.5, 0, 0), (0, 0.5, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (sliced((0, 2, 1), (3, 4, 1)), r"item 2: layer_range should begin at 2, where .*mergekit alone"),
+        (sliced((0, 2, 1), (1, 4, 1)), r"item 2: layer_range should begin at 2, where .*mergekit alone"),
+        (sliced((0, 2, 1), (2, 2, 1)), r"item 2: layer_range should be \[START, END\]"),
+        (
+            {
+                "merge_method": "linear",
+                "slices": sliced((0, 2, 1))["slices"] + sliced((2, 4, 1), models="ac")["slices"],
+            },
+            r"item 2: its models should be those of the first slice, a and b",
+        ),
+    ],
+)
+def test_other_slices_are_refused(values: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        job(values, tmp_path)
+
+
+def test_what_all_layers_share_is_alike_in_every_slice(tmp_path: Path) -> None:
+    values = sliced((0, 2, 1), (2, 4, 1)) | {"merge_method": "ties", "base_model": "base"}
+    values["slices"][0]["parameters"] = {"lambda": 0.5}
+    with pytest.raises(ConfigError, match=r"slices, item 2: lambda should be 0\.5, as in the first slice"):
+        job(values, tmp_path)
+    values["slices"][1]["parameters"] = {"lambda": 0.5}
+    assert job(values, tmp_path).task_scale == 0.5
+    values["slices"][1]["base_model"] = "other"
+    with pytest.raises(ConfigError, match="slices, item 2: base_model should be base, as in the first slice"):
+        job(values, tmp_path)
+
+
 def test_gradients_of_one_number_and_null_and_zero_are_read(tmp_path: Path) -> None:
     models = [{"model": name, "parameters": {"weight": [0.5], "density": [0.5]}} for name in "ab"]
     values = TIES | {"models": models, "tokenizer": None, "slices": None, "parameters": {"lambda": 0}}
@@ -204,7 +271,7 @@ def test_zero_and_one_are_false_and_true(value: float, tmp_path: Path) -> None:
         ({"parameters": {"normalize": 2}}, ["parameters.normalize", "true or false"]),
         ({"parameters": {"lambda": [1, 2]}}, ["parameters.lambda", "one number"]),
         ({"dtype": "float8"}, ["dtype", "'float8' is not one of"]),
-        ({"models": None, "slices": [{}, {}]}, ["slices", "write models, with t or weight as a list"]),
+        ({"models": None, "slices": [{}, {}]}, ["slices, item 1: should be a list of entries such as {model: NAME"]),
         ({"slices": [{"sources": SLICE}]}, ["slices", "models are given too"]),
         ({"models": None, "slices": [{"sources": SLICE, "paramters": {}}]}, ["slices", "paramters", "known: sources"]),
         (
@@ -223,7 +290,7 @@ def test_zero_and_one_are_false_and_true(value: float, tmp_path: Path) -> None:
         ),
         (
             {"models": None, "slices": [{"sources": [{"model": "a", "layer_range": [4, 8]}]}]},
-            ["layer_range should be [0, LAYERS]"],
+            ["slices: layer_range should begin at 0"],
         ),
     ],
     ids=str,

@@ -1,10 +1,10 @@
-"""Read the models of a mergekit file, listed or in one slice of all layers, and the parameters of each and of all."""
+"""Read the models of a mergekit file, listed or in slices of their layers, and the parameters of each and of all."""
 
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from transfuse.config.mergekit_format import ALL_PARAMETERS, OF_THE_FILE, PARAMETERS, SLICE_KEYS
-from transfuse.config.mergekit_settings import Settings, Source
+from transfuse.config.mergekit_settings import Settings, Slice, Source, joined
 from transfuse.errors import ConfigError
 
 
@@ -51,11 +51,32 @@ class File:
             return self._listed(self.values.get("models"), "models"), None
         if self.values.get("models") is not None:
             self.refuse("slices", "models are given too; keep one of both")
-        if not isinstance(slices, list) or len(slices) != 1:
-            self.refuse(
-                "slices", "write models, with t or weight as a list of numbers, one for each layer, or one slice"
-            )
-        part = self._mapping(slices[0], "slices")
+        if not isinstance(slices, list) or not slices:
+            self.refuse("slices", "should be a list of entries such as {sources: [{model: NAME, layer_range: [0, 8]}]}")
+        labels, of_the_file, base_model = self.labels, self.parameters, self.base_model
+        parts: list[Slice] = []
+        shared: dict[str, Any] = {}
+        label = self._label("slices")
+        for number, entry in enumerate(slices, 1):
+            where = f"{label}, item {number}" if len(slices) > 1 else label
+            self.labels, self.parameters, self.base_model = {**labels, "slices": where}, of_the_file, base_model
+            parts.append(self._slice(entry, sum(part.layers for part in parts)))
+            found = {name: self._shared(name)[1].get(name) for name in OF_THE_FILE}
+            found["base_model"] = self.base_model
+            for name, value in shared.items():
+                if found[name] != value:
+                    first = "missing" if value is None else value
+                    self.refuse("slices", f"{name} should be {first}, as in the first slice")
+            shared = found
+            if parts[-1].models != parts[0].models:
+                models = " and ".join(parts[0].models)
+                self.refuse("slices", f"its models should be those of the first slice, {models}, in this order")
+        self.labels = {**self.labels, "slices": label}
+        return joined(parts), sum(part.layers for part in parts)
+
+    def _slice(self, entry: object, start: int) -> Slice:
+        """Return the models of a slice, whose first layer has this number, and let what it sets come first."""
+        part = self._mapping(entry, "slices")
         for key in part:
             if key not in SLICE_KEYS:
                 self.refuse("slices", f"{key} has no counterpart; known: {', '.join(SLICE_KEYS)}")
@@ -68,10 +89,13 @@ class File:
         sources = self._listed(part.get("sources"), "slices")
         ranges = [entry.get("layer_range") for entry in part["sources"]]
         first = ranges[0]
-        whole = isinstance(first, list) and len(first) == 2 and first[0] == 0 and isinstance(first[1], int)
-        if not whole or any(each != first for each in ranges):
-            self.refuse("slices", "layer_range should be [0, LAYERS] for every model; write models instead of slices")
-        return sources, first[1]
+        whole = isinstance(first, list) and len(first) == 2 and all(isinstance(each, int) for each in first)
+        if not whole or first[0] >= first[1] or any(each != first for each in ranges):
+            self.refuse("slices", "layer_range should be [START, END] with END above START, alike for every model")
+        if first[0] != start:
+            before = ", where the slice before ends" if start else ""
+            self.refuse("slices", f"layer_range should begin at {start}{before}; mergekit alone skips or stacks layers")
+        return Slice(first[1] - first[0], sources)
 
     def _listed(self, entries: object, key: str) -> list[Source]:
         if not isinstance(entries, list) or not entries:
