@@ -203,6 +203,17 @@ def test_another_base_is_refused() -> None:
         transfuse.fuse(parents, base=VIT.build(5).float(), merge="ties")
 
 
+@pytest.mark.parametrize("value", [0.0, 0.1])
+def test_matrices_that_are_constant_in_the_base_tell_nothing(value: float) -> None:
+    base, _ = family()
+    torch.nn.init.constant_(base.vit.layers[0].mlp.fc2.weight, value)
+    parents = [tuned(base, 1), tuned(base, 2)]
+    fused = transfuse.fuse(parents, base=base, merge="ties").model
+    assert fused.vit.layers[0].mlp.fc2.weight.std() > 0
+    with pytest.raises(ConfigError, match="was not fine-tuned from the base"):
+        transfuse.fuse([parents[0], VIT.build(5).float()], base=base, merge="ties", align="none")
+
+
 def test_heads_that_began_apart_have_no_task_vector() -> None:
     case = next(case for case in CASES if case.name == "BertForMaskedLM")
     sizes = dict(case.sizes)

@@ -28,6 +28,7 @@ from transfuse.network.spec import Spec
 
 MATRICES = 8  # that are compared where the others need not be read
 SHARED = 0.7  # correlation of every compared matrix from which the units of two models correspond
+CONSTANT = 1e-5  # differences within a matrix, relative to its size, up to which they are rounding
 OTHER_HEADS = "fuse all but the heads with --head anchor"
 CHOICES = ("align", "match_on", "groups", "basis")  # options with which a user asks for an alignment
 
@@ -65,14 +66,21 @@ def base_correlation(
 
 
 def correlations(spec: Spec, first: Tensors, second: Tensors, left_out: Collection[str] = ()) -> list[float]:
-    """Return the correlation of each compared matrix of two models; empty if they cannot be compared.
+    """Return the correlation of each compared matrix of a base and a model; empty if they cannot be compared.
 
     Args:
         spec: the declaration of both, unfused.
+        first: the tensors of the base.
         left_out: names of tensors that are not compared.
     """
     names = compared_matrices(spec, first, MATRICES, left_out)
-    return [value for name in names for value in _pairwise([first[name], second[name]])]
+    return [value for name in names for value in _from_base(first[name], second[name])]
+
+
+def _from_base(base: Tensor, tuned: Tensor) -> list[float]:
+    """Return the correlation with a matrix of a base; 1 where that is constant, such as zeros, and so tells nothing."""
+    found = _pairwise([base, tuned])
+    return [1.0] if found and _centered(base).norm() <= CONSTANT * base.float().norm() else found
 
 
 def compared_matrices(spec: Spec, tensors: Tensors, count: int | None, borrowed: Collection[str] = ()) -> list[str]:
@@ -207,7 +215,7 @@ def check_descendants(
                 f"{name} was not fine-tuned from {base_name} ({lowest}), so its difference is not a task vector;"
                 f" {advice}"
             )
-        of_head = [value for matrix in own for value in _pairwise([base[matrix], tensors[matrix]])]
+        of_head = [value for matrix in own for value in _from_base(base[matrix], tensors[matrix])]
         if of_head and min(of_head) < SHARED:
             lowest = f"some matrix correlates by {min(of_head):.2f}, less than {SHARED}"
             raise ConfigError(
