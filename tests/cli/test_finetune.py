@@ -16,6 +16,7 @@ from transfuse.base.lock import folder_lock, output_lock
 from transfuse.cli.targets import training_target
 from transfuse.errors import ConfigError
 from transfuse.finetuning.checks import check_same_run, start_run
+from transfuse.finetuning.result import Finetuned
 
 Arguments = Callable[[World], Sequence[object]]
 QUICK = ("--epochs", "2", "--batch-size", "4", "--device", "cpu")
@@ -119,6 +120,21 @@ def test_an_interrupted_run_says_how_to_continue(world: World, run: Run, monkeyp
     assert ran.err == f"transfuse: interrupted; the same command with --resume continues from {state}\n"
     assert not (world.here / "out").exists()
     assert run(*tuning("--resume")(world)).status == 0
+    assert [path.name for path in world.here.iterdir()] == ["out"]
+
+
+def test_an_interruption_once_the_model_is_written_says_so(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = Finetuned.save
+
+    def interrupt(*arguments: object) -> None:
+        save(*arguments)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Finetuned, "save", interrupt)
+    ran = run(*tuning()(world))
+    assert ran.err.endswith(f"transfuse: interrupted; {world.here / 'out'} is complete\n"), ran
     assert [path.name for path in world.here.iterdir()] == ["out"]
 
 

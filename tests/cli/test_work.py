@@ -44,22 +44,28 @@ def test_work_stays_if_the_same_command_can_go_on(
     assert work.folder.exists() == stays
 
 
-def test_an_interruption_while_work_is_removed_says_that_the_output_is_complete(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("moment", ["before it is removed", "while it is removed"])
+@pytest.mark.parametrize("earlier", [False, True])
+def test_an_interruption_after_the_output_is_written_says_that_it_is_complete(
+    earlier: bool, moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = WorkDir(tmp_path / "out.work", persistent=False)
+    work, out = WorkDir(tmp_path / "out.work", persistent=False), tmp_path / "out"
     remove = shutil.rmtree
+    if earlier:
+        out.mkdir()
 
     def interrupted(*given: Any, **options: Any) -> None:
         monkeypatch.setattr(shutil, "rmtree", remove)
         raise KeyboardInterrupt
 
-    said = f"^interrupted; {tmp_path / 'out'} is complete$"
-    working = working_in(work, tmp_path / "out")
-    with pytest.raises(InterruptedRunError, match=said), said_how_to_continue(work.folder), working as written:  # noqa: PT012
+    said = f"^interrupted; {out} is complete$"
+    with pytest.raises(InterruptedRunError, match=said), said_how_to_continue(work.folder), working_in(work, out):  # noqa: PT012
         results = work.folder / ("0" * 20)
         results.mkdir()
         (results / "maps.safetensors").write_bytes(b"results")
-        written()
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new").replace(out)
+        if moment == "before it is removed":
+            raise KeyboardInterrupt
         monkeypatch.setattr(shutil, "rmtree", interrupted)
     assert not work.folder.exists()

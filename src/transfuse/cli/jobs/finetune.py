@@ -18,6 +18,7 @@ from transfuse.checkpoint.writing.owned import RUN_STATE
 from transfuse.cli.jobs.inspection import check_checkpoints
 from transfuse.cli.jobs.quality import training_quality
 from transfuse.cli.jobs.report_files import after_writing
+from transfuse.cli.jobs.work import removed_once_written
 from transfuse.cli.jobs.written import Written
 from transfuse.cli.targets import TrainingTarget, interrupted_run, local_paths
 from transfuse.config.finetune_options import FinetuneOptions
@@ -72,8 +73,8 @@ def _finetune_job(
         raise
     record = finetuned.record | {"data": data, "seconds": round(time.perf_counter() - start, 2)}
     if is_first_process():
-        replace(finetuned, record=record).save(target.output, target.overwrite)
-        _remove_state(state)
+        with removed_once_written(target.output, [state], _remove_state):
+            replace(finetuned, record=record).save(target.output, target.overwrite)
         with after_writing(target.output, "measurements"):
             quality = training_quality(str(target.output), model, data, samples.split, options, progress)
         record |= {"quality": quality}

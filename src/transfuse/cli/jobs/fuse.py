@@ -54,7 +54,7 @@ def fuse_job(job: Job, work: WorkDir, progress: Progress) -> Written:
     anchor, *_ = check_checkpoints(job.all_models(), job, check_fusible)
     if job.maps is not None:
         check_mapped_sizes(job.models, job)
-    with working_in(work, output) as written:
+    with working_in(work, output):
         samples = calibration_samples(job.data, anchor, job)
         test_samples = samples_to_measure(job.data, job.models[0], anchor, DEFAULT_LIMIT, job) if job.report else None
         memory = job.max_memory
@@ -70,7 +70,6 @@ def fuse_job(job: Job, work: WorkDir, progress: Progress) -> Written:
         result = Written(output, fusion.record)
         if process_group().first:
             fusion.save(output, job.overwrite)
-            written()
             result = written_after(job, matched, fusion, maps, test_samples, progress)
             if job.push_to_hub is not None:
                 result = replace(result, address=_push(job, output))

@@ -67,7 +67,7 @@ def shrink_job(request: ShrinkRequest, work: WorkDir, progress: Progress) -> Wri
     """
     begin = time.perf_counter()
     options, output = request.options, request.output
-    with working_in(work, output) as written:
+    with working_in(work, output):
         check_target(output, request.overwrite, [Path(request.model)])
         options.torch_device()
         architecture, *_ = check_checkpoints([request.model], options, check_fusible)
@@ -77,7 +77,6 @@ def shrink_job(request: ShrinkRequest, work: WorkDir, progress: Progress) -> Wri
         costs = {"seconds": round(time.perf_counter() - begin, 2), "peak_bytes": peak_bytes()}
         shrunk.record.update({"data": request.data, "output": str(output)} | costs)
         shrunk.save(output, request.overwrite)
-        written()
         with after_writing(output, "report" if request.report else "measurements"):
             found = _evaluated(request, shrunk, progress)
             quality, report = _with_measurements(request, shrunk.record, found, progress)

@@ -1,7 +1,7 @@
 """The folder of unfinished work beside an output: made, locked, and removed once the output is written."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -30,40 +30,62 @@ def _locked(work: WorkDir, output: Path) -> Iterator[None]:
 
 
 @contextmanager
-def working_in(work: WorkDir, output: Path) -> Iterator[Callable[[], None]]:
+def working_in(work: WorkDir, output: Path) -> Iterator[None]:
     """Make and lock the work folder, and remove it afterward unless it is persistent.
 
     An interrupted run leaves the folder only if it has intermediate results and the output is not written yet. A run
     whose models, samples or options turn out not to fit together removes its own results, because no other run
     continues from them; those of an earlier run stay.
-
-    Yields:
-        A function to call when the output is written.
     """
     absent = [parent for parent in work.folder.absolute().parents if not parent.exists()]
-    with _locked(work, output) if process_group().first else nullcontext():
+    first = process_group().first
+    with (
+        _locked(work, output) if first else nullcontext(),
+        removed_once_written(output, () if work.persistent or not first else (work.folder,), _remove_results),
+    ):
         make_folder(work.folder)
-        written = []
-        if work.persistent:
-            yield lambda: None
-            return
         continues = _has_results(work.folder)
         try:
-            yield lambda: written.append(output)
+            yield
         except BaseException as error:
-            unusable = isinstance(error, REFUSALS) and not isinstance(error, MemoryLimitError) and not continues
-            if unusable or written:
+            if work.persistent:
+                raise
+            if isinstance(error, REFUSALS) and not isinstance(error, MemoryLimitError) and not continues:
                 _remove_results(work.folder)
             if not _has_results(work.folder):
                 shutil.rmtree(work.folder, ignore_errors=True)
                 remove_empty(absent)
             raise
-        if process_group().first:
-            try:
-                _remove_results(work.folder)
-            except KeyboardInterrupt as error:
-                _remove_results(work.folder)
-                raise InterruptedRunError(f"interrupted; {output} is complete") from error
+
+
+@contextmanager
+def removed_once_written(output: Path, folders: Sequence[Path], remove: Callable[[Path], None]) -> Iterator[None]:
+    """Remove intermediate results once a new folder has taken the place of the output, even if the run is interrupted.
+
+    Args:
+        folders: those with the results.
+        remove: removes what the run has left in one of them.
+
+    Raises:
+        InterruptedRunError: interrupted after the output was written.
+    """
+    before = _inode(output)
+    try:
+        yield
+        for folder in folders:
+            remove(folder)
+    except BaseException as error:
+        if _inode(output) in (None, before):
+            raise
+        for folder in folders:
+            remove(folder)
+        if isinstance(error, KeyboardInterrupt):
+            raise InterruptedRunError(f"interrupted; {output} is complete") from error
+        raise
+
+
+def _inode(folder: Path) -> int | None:
+    return folder.stat().st_ino if folder.exists() else None
 
 
 def _has_results(folder: Path) -> bool:
