@@ -11,7 +11,9 @@ import torch
 from cli_inputs import Run, World, one_line
 from safetensors.torch import load_file
 
+import transfuse
 from transfuse.base.distributed import ProcessGroup
+from transfuse.errors import ConfigError
 
 LAUNCH = (sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "transfuse")
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
@@ -90,8 +92,12 @@ def test_a_process_that_ends_ends_all(world: World) -> None:
     assert [path.name for path in world.here.iterdir()] == ["out.work"], "nothing but finished work"
 
 
-def test_carry_is_refused_before_it_writes(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transfuse.cli.jobs.carry.process_group", lambda: ProcessGroup(0, 2))
+def test_what_runs_in_one_process_is_refused(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transfuse.base.distributed.process_group", lambda: ProcessGroup(0, 2))
     ran = run("carry", world.a, world.a, world.b, "-o", world.here / "new" / "out")
     one_line(ran, ["carrying runs in one process; start it without torchrun"])
     assert world.listing() == {}
+    with pytest.raises(ConfigError, match="carrying runs in one process"):
+        transfuse.carry(world.a, world.a, world.b)
+    with pytest.raises(ConfigError, match="shrinking runs in one process"):
+        transfuse.shrink(world.a, str(world.images), layers=1)

@@ -19,7 +19,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, distributed
 
-from transfuse.errors import TransfuseError
+from transfuse.errors import ConfigError, TransfuseError
 
 T = TypeVar("T")
 LOST_PROCESS = ("onnection", "peer", "imed out", "ncclRemoteError", "process group")  # in errors when a peer has ended
@@ -131,6 +131,12 @@ def process_group() -> ProcessGroup:
     state = PartialState(cpu=not torch.cuda.is_available(), timeout=TIMEOUT)
     atexit.register(state.destroy_process_group)  # or else its threads may abort the process when it ends
     return ProcessGroup(state.process_index, state.num_processes, str(state.device))
+
+
+def check_one_process(work: str) -> None:
+    """Raise `ConfigError` if this run has several processes, which `work` cannot share."""
+    if process_group().count > 1:
+        raise ConfigError(f"{work} runs in one process; start it without torchrun")
 
 
 def seconds_since(begin: float) -> float:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from transfuse.base.batch import Batch, batch_size
 from transfuse.base.cache import NO_STORE, Store
-from transfuse.base.distributed import process_group
+from transfuse.base.distributed import check_one_process
 from transfuse.base.folders import cache_folder
 from transfuse.base.hashing import tensors_digest, text_digest
 from transfuse.base.memory_limit import planned_limit
@@ -104,8 +104,7 @@ def _shrunk(
             "data: shrinking needs samples to measure what matters; give data (for a causal language model,"
             " data='generated' will do)"
         )
-    if process_group().count > 1:
-        raise ConfigError("shrinking runs in one process; start it without torchrun")
+    check_one_process("shrinking")
     load_families(chosen.spec)
     watch = Stopwatch()
     empty = model if isinstance(model, PreTrainedModel) else load_empty(model, pickle=chosen.pickle_policy())

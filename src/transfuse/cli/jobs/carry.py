@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from transfuse.base.distributed import process_group
+from transfuse.base.distributed import check_one_process
 from transfuse.base.memory_limit import planned_limit
 from transfuse.base.progress import Progress
 from transfuse.base.timing import peak_bytes
@@ -16,7 +16,6 @@ from transfuse.cli.jobs.report import DEFAULT_LIMIT, samples_to_measure
 from transfuse.cli.jobs.written import Written
 from transfuse.config.job import Job
 from transfuse.data.text.generation import calibration_samples
-from transfuse.errors import ConfigError
 from transfuse.fusion.carrying.carry import carried
 from transfuse.fusion.carrying.match import match_for_carry
 from transfuse.fusion.carrying.requirements import carry_plan
@@ -52,8 +51,7 @@ def carry_job(job: Job, keep: str | None, progress: Progress) -> Written:
     Raises:
         TransfuseError: an input cannot be used, or the output cannot be written.
     """
-    if process_group().count > 1:
-        raise ConfigError("carrying runs in one process; start it without torchrun")
+    check_one_process("carrying")
     start = time.perf_counter()
     output = Path(str(job.output))
     job.torch_device()

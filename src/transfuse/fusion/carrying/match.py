@@ -11,6 +11,7 @@ from transfuse.alignment.exact.follow import follow
 from transfuse.alignment.function_check import check_functions
 from transfuse.alignment.interface import AlignContext, Alignment
 from transfuse.alignment.methods import ALIGNMENT_METHODS
+from transfuse.base.distributed import check_one_process
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
 from transfuse.base.torch_settings import own_torch_settings
@@ -68,6 +69,7 @@ def match_for_carry(
 
     Args and Raises: as for `carry`.
     """
+    check_one_process("carrying")
     for samples in (data, keep):
         warn_of_test_split(samples)
     progress = as_progress(progress)
