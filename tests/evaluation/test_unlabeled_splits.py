@@ -151,6 +151,24 @@ def test_rows_whose_columns_of_classes_are_all_empty_are_left_out(tmp_path: Path
         transfuse.evaluate(model, [rows[0], rows[1] | {names[0]: None}, *rows[2:]])
 
 
+@pytest.mark.parametrize(
+    ("kind", "missing"), [("int64", None), ("int64", -1), ("float32", nan), ("float32", -1.0), ("null", None)]
+)
+def test_a_split_whose_columns_of_classes_are_all_empty(tmp_path: Path, kind: str, missing: float | None) -> None:
+    model = bert(tmp_path / "model", BertForSequenceClassification, 0, **SETS)
+    names = (*NAMES, *THINGS)
+    data = DatasetDict()
+    for split in ("test", "validation"):
+        rows = [
+            {"text": text(*each)} | {name: int(name in each) if split == "validation" else missing for name in names}
+            for each in SENTENCES
+        ]
+        features = {name: Value(kind if split == "test" else "int64") for name in names}
+        data[split] = Dataset.from_list(rows, features=Features({"text": Value("string"), **features}))
+    (record,) = transfuse.evaluate(model, data).records()
+    assert (record["split"], "loss" in record) == ("validation", True)
+
+
 def test_rows_with_an_empty_list_of_tags_are_left_out(tmp_path: Path) -> None:
     model = bert(tmp_path / "model", BertForTokenClassification, 0, **classes(["O", "NAME"]))
     rows = [{"tokens": text(*each).split(), "ner_tags": ["NAME", "O", "O", "O", "O"]} for each in SENTENCES]

@@ -154,7 +154,7 @@ def measured_samples(
         samples = model_task.labeled(_labeled_rows(rows, model_task.kind, config))
     except DataError as error:
         problem = error
-    if _has_no_label(samples, model_task.kind, problem):
+    if _has_no_label(samples, model_task.kind, config, problem):
         other = _next_split(data if source is None else source, options, rows, model_task, config)
         if other is not None:
             return MeasuredSamples(other, model_task, True)
@@ -173,12 +173,8 @@ def _labeled_rows(samples: Samples, kind: str, config: PreTrainedConfig) -> Samp
     Args:
         kind: what the model predicts. Of answers and target texts, all samples are returned.
     """
-    column = _label_column(samples, kind) if kind in ROW_BY_ROW else None
-    columns = [column] if column is not None else class_columns(samples, config) if kind == "label_sets" else []
-    if not columns:
-        return samples
-    rows = zip(*(raw_values(samples.dataset, name) for name in columns), strict=True)
-    labeled = [row for row, values in enumerate(rows) if any(_is_label(value, kind) for value in values)]
+    columns = _label_columns(samples, kind, config) if kind in ROW_BY_ROW else []
+    labeled = _labeled(samples, kind, columns)
     missing = len(samples) - len(labeled)
     if not labeled or not missing:
         return samples
@@ -186,22 +182,33 @@ def _labeled_rows(samples: Samples, kind: str, config: PreTrainedConfig) -> Samp
     return samples.select(labeled).with_note(note)
 
 
-def _label_column(samples: Samples, kind: str) -> str | None:
-    """Return the column that a model of a kind reads its labels from; None if there is none, or more than one."""
+def _label_columns(samples: Samples, kind: str, config: PreTrainedConfig) -> list[str]:
+    """Return the columns that a model of a kind reads its labels from: one, or one for each class of sets."""
     if kind == "classes":
-        return samples.label or samples.chosen_label
-    return samples.chosen_label or (find_column(samples, *LABEL_COLUMNS[kind]) if kind in LABEL_COLUMNS else None)
+        column = samples.label or samples.chosen_label
+    else:
+        column = samples.chosen_label or (find_column(samples, *LABEL_COLUMNS[kind]) if kind in LABEL_COLUMNS else None)
+    if column is None:
+        return class_columns(samples, config) if kind == "label_sets" else []
+    return [column]
+
+
+def _labeled(samples: Samples, kind: str, columns: Sequence[str]) -> list[int]:
+    """Return the places of the samples that have a label in one of the columns."""
+    rows = zip(*(raw_values(samples.dataset, name) for name in columns), strict=True)
+    return [row for row, values in enumerate(rows) if any(_is_label(value, kind) for value in values)]
 
 
 def _is_label(value: Any, kind: str) -> bool:
-    """Return whether a value is a label, and not null, NaN, an empty text, a negative class or only missing tags."""
+    """Return whether a value is a label, not null, NaN, an empty text, a negative class, -1 of a set, or missing tags."""
     if kind == "entities" and isinstance(value, list):
         return any(tag is not None and (isinstance(tag, str) or tag >= 0) for tag in value)
     is_negative = kind == "classes" and isinstance(value, int) and value < 0
-    return value is not None and value == value and value != "" and not is_negative
+    is_hidden = kind == "label_sets" and value == -1
+    return value is not None and value == value and value != "" and not is_negative and not is_hidden
 
 
-def _has_no_label(samples: Samples, kind: str, problem: DataError | None = None) -> bool:
+def _has_no_label(samples: Samples, kind: str, config: PreTrainedConfig, problem: DataError | None = None) -> bool:
     """Return whether no sample has a label: all are missing or negative, or all numbers are -1.
 
     Args:
@@ -213,8 +220,8 @@ def _has_no_label(samples: Samples, kind: str, problem: DataError | None = None)
     if problem is None and kind != "entities":
         column = samples.parts.get("numbers")
         return column is not None and all(value == -1 for value in raw_values(samples.dataset, column))
-    column = _label_column(samples, kind)
-    return column is not None and not any(_is_label(value, kind) for value in raw_values(samples.dataset, column))
+    columns = _label_columns(samples, kind, config)
+    return bool(columns) and not _labeled(samples, kind, columns)
 
 
 def _next_split(
@@ -230,5 +237,5 @@ def _next_split(
         note = f"{rows.name}: no sample has a label, so that split {found.split} is read"
         found_rows = replace(found, notes=(note, *found.notes))
         labeled = model_task.labeled(_labeled_rows(found_rows, model_task.kind, config))
-        return None if found.split == rows.split or _has_no_label(labeled, model_task.kind) else labeled
+        return None if found.split == rows.split or _has_no_label(labeled, model_task.kind, config) else labeled
     return None
