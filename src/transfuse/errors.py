@@ -1,5 +1,7 @@
 """What can be wrong with what a user gave. Each message is one line: what, where, what to do."""
 
+from collections.abc import Sequence
+
 
 class TransfuseError(ValueError):
     """Base of every error that is the input's fault; the command line prints it and exits with status 2."""
@@ -27,6 +29,14 @@ class DataError(TransfuseError):
 
 class NoLabelsError(DataError):
     """A data source without labels, on which models can only be compared with each other."""
+
+
+class MissingLabelsError(DataError):
+    """A data source of which some samples have no label; `labeled` are the places of those that have one."""
+
+    def __init__(self, message: str, labeled: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.labeled = labeled
 
 
 class ConfigError(TransfuseError):

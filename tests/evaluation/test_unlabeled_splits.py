@@ -5,10 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from cases import T5
 from datasets import Dataset, DatasetDict, Features, List, Value
 from kept_warnings import KeptWarnings
-from kinds import NAMES, SENTENCES, THINGS, bert, classes, jsonl, text
-from transformers import BertForSequenceClassification, BertForTokenClassification
+from kinds import NAMES, SENTENCES, THINGS, WORDS, bert, classes, jsonl, text, tokenizer
+from transformers import (
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    T5Config,
+    T5ForConditionalGeneration,
+)  # fmt: skip
 
 import transfuse
 from transfuse.errors import DataError, TransfuseError
@@ -206,3 +214,51 @@ def test_other_columns_decide_nothing(tmp_path: Path, unread: str) -> None:
     rows[3]["score"], rows[4]["label"] = None, None
     (found,) = transfuse.evaluate(model, rows).records()
     assert found["samples"] == 23
+
+
+QUESTIONS = [
+    {"question": f"what sees {name}", "context": text(name, thing, place), "answers": thing}
+    for name, thing, place in SENTENCES
+]
+TRANSLATIONS = [{"translation": {"en": text(*each), "de": each[0]}} for each in SENTENCES]
+TARGETS = [{"source": text(*each), "target": each[0]} for each in SENTENCES]
+
+
+def sequence_model(folder: Path) -> Path:
+    torch.manual_seed(0)
+    T5ForConditionalGeneration(T5Config(**{**T5, "vocab_size": len(WORDS)})).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("rows", "missing"),
+    [
+        (QUESTIONS, {"answers": None}),
+        (TARGETS, {"target": None}),
+        (TRANSLATIONS, {"translation": {"en": "anna sees boats", "de": None}}),
+    ],
+    ids=["answers", "targets", "translations"],
+)
+def test_rows_without_an_answer_or_a_target_are_left_out(
+    rows: list[dict[str, Any]], missing: dict[str, Any], tmp_path: Path
+) -> None:
+    build = BertForQuestionAnswering if rows is QUESTIONS else None
+    model = bert(tmp_path / "model", build, 0) if build else sequence_model(tmp_path / "model")
+    partly = [rows[0], rows[1] | missing, *rows[2:]]
+    heard = KeptWarnings()
+    (found,) = transfuse.evaluate(model, partly, progress=heard).records()
+    (expected,) = transfuse.evaluate(model, [rows[0], *rows[2:]]).records()
+    assert (found["samples"], found["loss"]) == (expected["samples"], expected["loss"])
+    assert any("1 of 24 samples has no label and is left out" in line for line in heard.lines)
+    with pytest.raises(TransfuseError, match=r"1 of 24 samples has no .*, the first in row 1"):
+        transfuse.finetune(model, partly)
+    features = Dataset.from_list(rows).features
+    data = DatasetDict(
+        test=Dataset.from_list([row | missing for row in rows], features=features),
+        validation=Dataset.from_list(rows, features=features),
+    )
+    (record,) = transfuse.evaluate(model, data).records()
+    assert (record["split"], "loss" in record) == ("validation", True)
+    with pytest.raises(DataError, match="24 of 24 samples have no"):
+        transfuse.evaluate(model, data, split="test")

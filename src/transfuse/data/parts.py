@@ -14,7 +14,7 @@ from transfuse.data.columns import listed_names, preferred, raw_values
 from transfuse.data.labels.class_matching import OTHER_TASK, UNKNOWN_ORDER, alphabetical_order, match_classes
 from transfuse.data.samples import Samples
 from transfuse.data.text.messages import holds_messages
-from transfuse.errors import DataError, NoLabelsError
+from transfuse.errors import DataError, MissingLabelsError, NoLabelsError
 from transfuse.network.class_order import are_unnamed
 
 Fits = Callable[[Any], bool]
@@ -51,12 +51,15 @@ def label_part(samples: Samples, names: Sequence[str], fits: Fits, what: str) ->
 
 
 def require_values(samples: Samples, column: str) -> None:
-    """Raise `DataError` if a sample has nothing in a column, or no number where numbers should be."""
-    missing = [row for row, value in enumerate(raw_values(samples.dataset, column)) if value is None or value != value]
+    """Raise `MissingLabelsError` if a sample has nothing in a column, or no number where numbers should be."""
+    values = raw_values(samples.dataset, column)
+    missing = [row for row, value in enumerate(values) if value is None or value != value]
     if missing:
-        raise DataError(
+        labeled = sorted(set(range(len(values))) - set(missing))
+        raise MissingLabelsError(
             f"{samples.name}: {len(missing)} of {counted(len(samples), 'sample')} {have(len(missing))} no {column},"
-            f" the first in row {samples.rows[missing[0]]} (from 0); use a split with labels or remove them"
+            f" the first in row {samples.rows[missing[0]]} (from 0); use a split with labels or remove them",
+            labeled,
         )
 
 

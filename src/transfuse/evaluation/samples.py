@@ -26,7 +26,7 @@ from transfuse.data.text.blocks import in_blocks
 from transfuse.data.text.questions import window_preparer
 from transfuse.data.text.sequences import TARGET_NAMES
 from transfuse.data.text.tagged_words import TAG_NAMES
-from transfuse.errors import DataError, NoLabelsError
+from transfuse.errors import DataError, MissingLabelsError, NoLabelsError
 from transfuse.evaluation.predictor import Predictor, agreement_predictor, label_predictor
 
 LABEL_COLUMNS = {
@@ -109,8 +109,10 @@ def labeled_batches(
         model_task: how the samples are prepared; None: as the class of the model says.
         pooled_by: as `model_preparer` takes it.
     """
-    in_windows = model_task is not None and model_task.preparer is window_preparer  # which are told about below
+    in_windows = model_task is not None and model_task.preparer is window_preparer  # whose cuts are told about below
     samples = with_model_ids(model.config, samples)
+    for note in samples.notes if in_windows else ():
+        progress.warn(note)
     samples = in_blocks(samples, model, source, processor, options, silent if in_windows else progress)
     preparer = model_preparer(source, model, processor, model_task, pooled_by)
     batches = samples.batches(preparer, options.batch_size)
@@ -151,7 +153,7 @@ def measured_samples(
     model_task = measured_task(architecture, config)
     problem: DataError | None = None
     try:
-        samples = model_task.labeled(_labeled_rows(rows, model_task.kind, config))
+        samples = _labeled_samples(rows, model_task, config)
     except DataError as error:
         problem = error
     if _has_no_label(samples, model_task.kind, config, problem):
@@ -167,14 +169,24 @@ def measured_samples(
     return MeasuredSamples(samples, model_task, True)
 
 
-def _labeled_rows(samples: Samples, kind: str, config: PreTrainedConfig) -> Samples:
-    """Return the samples that have a label, with a note on the others; all if none has one.
+def _labeled_samples(rows: Samples, model_task: Task, config: PreTrainedConfig) -> Samples:
+    """Return the samples that have a label as evaluation samples, with a note on the others.
 
-    Args:
-        kind: what the model predicts. Of answers and target texts, all samples are returned.
+    Raises:
+        DataError: none has one, or the labels do not fit the model.
     """
-    columns = _label_columns(samples, kind, config) if kind in ROW_BY_ROW else []
-    labeled = _labeled(samples, kind, columns)
+    kind = model_task.kind
+    columns = _label_columns(rows, kind, config) if kind in ROW_BY_ROW else []
+    try:
+        return model_task.labeled(_without_others(rows, _labeled(rows, kind, columns)))
+    except MissingLabelsError as error:  # of answers and target texts
+        if not error.labeled:
+            raise
+        return model_task.labeled(_without_others(rows, error.labeled))
+
+
+def _without_others(samples: Samples, labeled: Sequence[int]) -> Samples:
+    """Return the samples in these places, with a note on the others; all if there are no such places."""
     missing = len(samples) - len(labeled)
     if not labeled or not missing:
         return samples
@@ -200,7 +212,10 @@ def _labeled(samples: Samples, kind: str, columns: Sequence[str]) -> list[int]:
 
 
 def _is_label(value: Any, kind: str) -> bool:
-    """Return whether a value is a label, not null, NaN, an empty text, a negative class, -1 of a set, or missing tags."""
+    """Return whether a value is a label, not null, NaN, an empty text, a negative class or only missing tags.
+
+    Of classes that have a column each, -1 is none either.
+    """
     if kind == "entities" and isinstance(value, list):
         return any(tag is not None and (isinstance(tag, str) or tag >= 0) for tag in value)
     is_negative = kind == "classes" and isinstance(value, int) and value < 0
@@ -215,7 +230,7 @@ def _has_no_label(samples: Samples, kind: str, config: PreTrainedConfig, problem
         kind: what the model predicts.
         problem: why the samples cannot be measured; None: they can.
     """
-    if isinstance(problem, NoLabelsError):
+    if isinstance(problem, NoLabelsError) or (isinstance(problem, MissingLabelsError) and not problem.labeled):
         return True
     if problem is None and kind != "entities":
         column = samples.parts.get("numbers")
@@ -235,7 +250,6 @@ def _next_split(
     with suppress(DataError):
         found = open_samples(data, options, others)
         note = f"{rows.name}: no sample has a label, so that split {found.split} is read"
-        found_rows = replace(found, notes=(note, *found.notes))
-        labeled = model_task.labeled(_labeled_rows(found_rows, model_task.kind, config))
+        labeled = _labeled_samples(replace(found, notes=(note, *found.notes)), model_task, config)
         return None if found.split == rows.split or _has_no_label(labeled, model_task.kind, config) else labeled
     return None
