@@ -10,9 +10,13 @@ import yaml
 from huggingface_hub import ModelCard
 
 from transfuse.checkpoint.cards.card import finetuned_card, model_card
-from transfuse.checkpoint.cards.quality import MeasuredValues, Quality, with_quality
+from transfuse.checkpoint.cards.quality import MeasuredValues, Quality, quality_section, with_quality
 from transfuse.checkpoint.record.command import fuse_call
 from transfuse.config.options import Options
+from transfuse.evaluation.metrics import Metrics
+from transfuse.evaluation.statistics import Intervals
+from transfuse.report.card import report_quality
+from transfuse.report.facts import Measurement, Row
 
 ODD = [
     "it's",
@@ -350,3 +354,11 @@ def test_what_is_not_finite_is_no_result() -> None:
     assert "| this model | 0.5000 | nan |" in measured
     (result,) = ModelCard(measured).data.eval_results
     assert (result.metric_type, result.dataset_args) == ("accuracy", {"tokens": 9})
+
+
+@pytest.mark.parametrize(("loss", "cell"), [(3e-7, "0.0000"), (3e-5, "3e-05"), (0.25, "0.2500")])
+def test_a_loss_that_rounding_explains_is_zero_as_in_tables(loss: float, cell: str) -> None:
+    row = Row("f", "fusion", Metrics(0.5, loss, 100), Intervals((0, 1), (0, 1)), 0.0)
+    measured = Measurement([row], {}, {}, ("accuracy", "loss"), source="data")
+    card = quality_section(report_quality(measured, "", record(["org/a", "org/b"]) | {"directory": "."}))
+    assert f"| this model | 0.5000 | {cell} |" in card

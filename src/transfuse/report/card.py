@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from math import isnan
+from math import isnan, nan
 from typing import Any
 
 from transfuse.checkpoint.cards.card import short_data_name
@@ -10,7 +10,7 @@ from transfuse.checkpoint.cards.markdown import code, data_and_split
 from transfuse.checkpoint.cards.processor_sentences import processor_sentences
 from transfuse.checkpoint.cards.quality import MeasuredValues, Quality
 from transfuse.checkpoint.reading.hub_names import hub_name
-from transfuse.evaluation.measures import loss_unit
+from transfuse.evaluation.measures import IN_NATS, NEAR_ZERO, loss_unit
 from transfuse.report.facts import Measurement, Row
 from transfuse.report.names import reference_words, row_labels
 
@@ -51,5 +51,7 @@ def report_quality(measured: Measurement, verdict: str, record: Mapping[str, Any
 
 
 def _values(measured: Measurement, row: Row) -> dict[str, float]:
+    """Return the values of a row that are numbers. A loss that rounding explains is zero, as in tables."""
     values = {name: row.metrics.value(name) for name in measured.measures}
-    return {name: value for name, value in values.items() if not isnan(value)}
+    zeros = {name: 0.0 for name in IN_NATS if abs(values.get(name, nan)) <= NEAR_ZERO}
+    return {name: value for name, value in (values | zeros).items() if not isnan(value)}
