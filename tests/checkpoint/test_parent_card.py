@@ -57,6 +57,7 @@ def test_names_on_the_hub(tmp_path: Path) -> None:
     assert found == ["org/name", "gpt2", None, None, None, None, None, None, None]
     assert hub_name("/home/me/.cache/huggingface/hub/models--org--na-me/snapshots/0a1b") == "org/na-me"
     assert hub_name("/cache/models--gpt2/snapshots/0a1b/") == "gpt2"
+    assert hub_name("nyu-mll/glue:sst2@v1", str(tmp_path)) == "nyu-mll/glue"
     (tmp_path / "org" / "local@main").mkdir()
     assert [hub_name(name, str(tmp_path)) for name in ("org/name@v1", "gpt2@a/b", "org/local@main")] == [
         "org/name",

@@ -294,6 +294,30 @@ def test_revision_of_a_hub_name(monkeypatch: pytest.MonkeyPatch) -> None:
         load_samples("someone/pictures@v9")
 
 
+def test_configuration_of_a_hub_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(HfApi, "dataset_info", lambda self, name, revision, timeout: asked.append((name, revision)))
+
+    def load(name: str, config: str | None = None, revision: str | None = None) -> Dataset:
+        asked.append((name, config, revision))
+        if config is None:
+            raise ValueError("Config name is missing.\nPlease pick one among the available configs: ['en.1', 'de']")
+        return pictures(2)
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    assert load_samples("someone/pictures:en.1@v1.0").name == "someone/pictures:en.1@v1.0"
+    assert len(load_samples("pictures:de")) == 2
+    assert asked == [
+        ("someone/pictures", "v1.0"),
+        ("someone/pictures", "en.1", "v1.0"),
+        ("pictures", None),
+        ("pictures", "de", None),
+    ]
+    with pytest.raises(DataError) as caught:
+        load_samples("pictures")
+    assert "available configs: ['en.1', 'de']; write pictures:CONFIG" in one_line(caught)
+
+
 @pytest.mark.parametrize("source", ["nowhere/at/all", "./nowhere", "nowhere.csv", Path("nowhere")])
 def test_not_found(source: str | Path, lookups: list[str]) -> None:
     with pytest.raises(DataError, match=r"nowhere.*: no such file or folder; check the path"):

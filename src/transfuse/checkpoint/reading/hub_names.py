@@ -13,14 +13,15 @@ def hub_name(path: str | None, directory: str = ".") -> str | None:
     """Return the name on the Hub of a model or dataset; None if it is a local one or was in memory.
 
     Args:
-        path: the path or name that the user gave. A name may end with a revision: `org/model@revision`.
+        path: the path or name that the user gave. A name may end with a revision: `org/model@revision`, and that of a
+            dataset with a configuration before it: `org/data:config@revision`.
         directory: the folder that a relative path starts from.
     """
     if path is None:
         return None
     if cached := CACHED.search(path):
         return cached[1].replace("--", "/", 1)
-    name = path.partition("@")[0]
+    name = path.partition("@")[0].partition(":")[0]
     return name if is_repo_id(name) and not (Path(directory) / path).exists() else None
 
 

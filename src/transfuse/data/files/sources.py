@@ -54,7 +54,7 @@ def open_source(source: Any, reading: Reading) -> NamedDataset:
     if (
         isinstance(source, Path)
         or kind_of(path) in READERS
-        or not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?(@[\w./-]+)?", source)
+        or not re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?(:[\w.+-]+)?(@[\w./-]+)?", source)
     ):
         raise DataError(f"{source}: no such file or folder; check the path")
     return _from_hub(source, reading)
@@ -82,6 +82,7 @@ def _from_memory(data: Any, reading: Reading, folder: Path, where: str) -> Named
 
 def _from_hub(source: str, reading: Reading) -> NamedDataset:
     name, _, revision = source.partition("@")
+    name, _, config = name.partition(":")
     try:
         HfApi().dataset_info(name, revision=revision or None, timeout=10)
     except RevisionNotFoundError as error:
@@ -94,9 +95,11 @@ def _from_hub(source: str, reading: Reading) -> NamedDataset:
                 f"{name}: no such file or folder here, and the Hub could not be reached ({root_cause(error)})"
             ) from error
     try:
-        data = datasets.load_dataset(name, revision=revision or None)
+        data = datasets.load_dataset(*filter(None, (name, config)), revision=revision or None)
     except Exception as error:
-        raise DataError(f"{name}: the Hub's dataset cannot be loaded: {root_cause(error)}") from error
+        cause = root_cause(error)
+        advice_on_config = f"; write {name}:CONFIG" if cause.startswith("Config name is missing") else ""
+        raise DataError(f"{name}: the Hub's dataset cannot be loaded: {cause}{advice_on_config}") from error
     return _from_memory(data, reading, Path(), source)
 
 
