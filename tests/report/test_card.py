@@ -114,8 +114,10 @@ def test_the_result_of_training_is_what_held_out_samples_chose() -> None:
     assert "All weights were then trained" not in card(steps=0, best=0)
     assert "That gained nothing, so the result is <code>a</code>." in card(steps=25, best=0)
     assert "gained nothing" not in card(steps=25, best=25)
-    trained = "All weights were then trained on the outputs of the models, for 20 steps."
+    steps = "All weights were then trained on the outputs of the models, for 20 steps"
+    trained = f"{steps}, starting from model 1, which did best on held-out samples."
     assert f"* Merge: {trained}\n" in card(steps=25, best=20)
+    assert f"* Merge: {steps}.\n" in card(steps=25, best=20, start="fitted layers")
     fit = "Each layer was then fitted by least squares to the outputs of that layer in the models. "
     untrained["least_squares"] = {}
     assert f"* Merge: {fit}{trained}\n" in card(steps=25, best=20)

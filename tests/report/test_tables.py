@@ -2,6 +2,7 @@
 
 import io
 
+import pytest
 from rich.console import Console, RenderableType
 
 from transfuse.evaluation.comparison import Evaluation, ModelEvaluation
@@ -86,6 +87,15 @@ def test_a_summary_is_one_line() -> None:
     assert "matched on weights, 1.3 s" in fusion_summary("out", record)
     record["options"] = {"align": "none"}
     assert fusion_summary("out", record).endswith("(align none, 1.3 s)")
+
+
+@pytest.mark.parametrize(("start", "fitted"), [("model 2", False), ("fitted layers", True)])
+def test_fitted_layers_that_lost_are_not_said_to_be_in_the_result(start: str, fitted: bool) -> None:
+    history = {"start": start, "steps": 20, "best": 20, "excess": [0.2, 0.1]}
+    record = {"models": [1, 2], "match_on": "weights", "calibration_samples": 20, "options": {"align": "exact"}, "seconds": 1.26}  # fmt: skip # noqa: E501
+    summary = fusion_summary("out", record | {"least_squares": {}, "learned_weights": history})
+    assert ("layers fitted by least squares" in summary) == fitted
+    assert f"weights learned in 20 steps from {start}" in summary
 
 
 def test_an_interval_has_the_digits_of_its_value() -> None:

@@ -13,7 +13,7 @@ from transfuse.base.counted import counted
 from transfuse.base.printable import printable
 from transfuse.base.sizes import format_bytes
 from transfuse.checkpoint.cards.adapter import held_sentence
-from transfuse.checkpoint.record.outcome import growth_is_unused, learning_line, smaller_sizes
+from transfuse.checkpoint.record.outcome import growth_is_unused, learning_line, smaller_sizes, starts_from_fit
 from transfuse.checkpoint.writing.owned import ADAPTER
 from transfuse.config.data_options import GENERATED
 
@@ -28,7 +28,8 @@ def fusion_summary(output: File | str, record: Mapping[str, Any]) -> str:
     matching += f", merge {record['merge']}" if "base" in record or record.get("merge") == "slerp" else ""
     growing = f", grown to {growth_line(record['growth'])}" if "growth" in record else ""
     growing += ", where the units that were added do nothing" if growth_is_unused(record) else ""
-    merging = ", layers fitted by least squares" if "least_squares" in record else ""
+    fitted = "least_squares" in record and starts_from_fit(record.get("learned_weights", {}))
+    merging = ", layers fitted by least squares" if fitted else ""
     used = f", {counted(samples, 'sample')}{of_split(record.get('calibration_split'))}" if samples else ""
     if history := record.get("learned_weights"):
         merging = f"{merging}, {learning_line(history)}"

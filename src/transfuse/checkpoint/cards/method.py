@@ -5,7 +5,7 @@ from typing import Any
 
 from transfuse.base.counted import counted
 from transfuse.checkpoint.cards.markdown import code, text
-from transfuse.checkpoint.record.outcome import growth_is_unused, keeps_function, kept_parent
+from transfuse.checkpoint.record.outcome import growth_is_unused, keeps_function, kept_parent, starts_from_fit
 from transfuse.config.literals import FITTED_LAYERS
 
 ALIGNED = {  # how units were matched, by the name of the alignment
@@ -72,14 +72,16 @@ def merge_sentences(record: Mapping[str, Any], parent: str) -> str:
         return sentence
     fit = f"{MERGED['least-squares']} " if "least_squares" in record else ""
     steps = history["best"] or history["steps"]
-    sentence = f"{fit}{sentence.removesuffix('.')}, for {counted(steps, 'step')}."
+    start = history.get("start", FITTED_LAYERS)
+    fitted = starts_from_fit(history)
+    trained = f"{fit}{sentence.removesuffix('.')}, for {counted(steps, 'step')}"
+    sentence = f"{trained}."
     if history["best"]:
-        return sentence
+        return sentence if fitted else f"{trained}, starting from {text(start)}, which did best on held-out samples."
     if history.get("refitted"):
         why = f"{sentence} That gained too little, so" if history["steps"] else f"{fit}Nothing was trained, and"
         return f"{why} the result is layers that were fitted again, to held-out samples too."
-    start = parent or text(history.get("start", FITTED_LAYERS))
-    fitted = start.startswith(FITTED_LAYERS)
+    start = parent or text(start)
     if history["steps"]:
         sentence = f"{sentence} That gained nothing, so the result is {'the ' if fitted else ''}{start}."
     else:

@@ -21,7 +21,7 @@ def hub_name(path: str | None, directory: str = ".") -> str | None:
         return None
     if cached := CACHED.search(path):
         return cached[1].replace("--", "/", 1)
-    name = path.partition("@")[0].partition(":")[0]
+    name = re.sub(r":[\w.+-]+$", "", path.partition("@")[0])
     return name if is_repo_id(name) and not (Path(directory) / path).exists() else None
 
 

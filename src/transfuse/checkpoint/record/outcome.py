@@ -26,10 +26,19 @@ def keeps_function(record: Mapping[str, Any], index: int) -> bool:
     return not changed and (not index or ALIGNMENTS.get(record["options"]["align"], False))
 
 
+def starts_from_fit(history: Mapping[str, Any]) -> bool:
+    """Return whether training started from fitted layers, or whether they are the result without it.
+
+    Args:
+        history: `learned_weights` of a record.
+    """
+    return history.get("start", FITTED_LAYERS).startswith(FITTED_LAYERS)
+
+
 def growth_is_unused(record: Mapping[str, Any]) -> bool:
     """Return whether a model that grew computes what a parent computes, so that the units it gained do nothing."""
     history = record.get("learned_weights", {"best": 1})
-    return "growth" in record and not history["best"] and not history.get("start", "").startswith(FITTED_LAYERS)
+    return "growth" in record and not history["best"] and not starts_from_fit(history)
 
 
 def smaller_sizes(record: Mapping[str, Any]) -> str:
