@@ -14,6 +14,8 @@ PAIR_NAMES = (
     ("question", "sentence"),
     ("text1", "text2"),
     ("sentence_a", "sentence_b"),
+    ("query", "passage"),
+    ("query", "document"),
 )
 Pair = list[str]
 """Two texts."""
