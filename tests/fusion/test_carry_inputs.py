@@ -23,7 +23,7 @@ from transformers import (
 
 import transfuse
 from transfuse.errors import ConfigError
-from transfuse.fusion.carrying.requirements import carry_plan
+from transfuse.fusion.carrying.plan import carry_plan
 
 
 @pytest.mark.parametrize("other", ["new", "base"])

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import BertForMaskedLM, PreTrainedModel
 
 import transfuse
-from transfuse.fusion.carrying.requirements import carry_plan
+from transfuse.fusion.carrying.plan import carry_plan
 
 CASE = next(case for case in CASES if case.name == "BertForMaskedLM")
 HALF, FULL, DOUBLE = torch.bfloat16, torch.float32, torch.float64

@@ -29,6 +29,15 @@ def test_a_note_that_a_class_does_not_read_declares_nothing(name, note):
     assert plain.tensors() == noted.tensors()
 
 
+@pytest.mark.parametrize("name", ["StableLm", "Phi"])
+def test_a_head_dim_that_a_class_does_not_read_declares_nothing(name):
+    config = getattr(transformers, f"{name}Config")
+    plain, noted = (
+        declare(config(num_hidden_layers=1, **note), f"{name}ForCausalLM") for note in ({}, {"head_dim": 4})
+    )
+    assert plain.tensors() == noted.tensors()
+
+
 @pytest.mark.parametrize("name", ["Llama", "Mistral", "Gemma2", "Mixtral", "Qwen2"])
 def test_a_share_of_rotary_channels_that_a_class_does_not_read_declares_nothing(name):
     config = getattr(transformers, f"{name}Config")

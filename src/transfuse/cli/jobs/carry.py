@@ -18,7 +18,7 @@ from transfuse.config.job import Job
 from transfuse.data.text.generation import calibration_samples
 from transfuse.fusion.carrying.carry import carried
 from transfuse.fusion.carrying.match import match_for_carry
-from transfuse.fusion.carrying.requirements import carry_plan
+from transfuse.fusion.carrying.plan import carry_plan
 from transfuse.fusion.planning.plan import FusionPlan
 from transfuse.report.carried import carried_verdict
 

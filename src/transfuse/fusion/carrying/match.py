@@ -25,11 +25,11 @@ from transfuse.data.text.generation import given_or_generated
 from transfuse.fusion.adapter import AdapterBase
 from transfuse.fusion.cache_keys import no_cache
 from transfuse.fusion.calibration import calibrate, opened, recorded, sample_budget
+from transfuse.fusion.carrying.plan import carry_estimate
 from transfuse.fusion.carrying.processor import processor_source
 from transfuse.fusion.carrying.requirements import (
     NEW_BASE,
     UNTRAINED_MERGE,
-    carry_estimate,
     carry_options,
     check_differs,
     names_by_role,

@@ -25,6 +25,7 @@ from transfuse.network.families.parts import (
 )
 from transfuse.network.families.parts_attention import Attention, grouped_attention, normed_attention
 from transfuse.network.rotary_fields import PARTLY_ROTARY, rope_type
+from transfuse.network.sizes import head_size
 from transfuse.network.space import Axis, Space
 
 Branch = Callable[[Builder, Config, int, str, Readable, Space], None]  # builder, config, layer, block, reads, writes
@@ -59,11 +60,6 @@ def pre_norm(
         return Trunk(vocabulary, token, x, lambda axis: norm(s, f"{p}norm", axis), plain)
 
     return trunk
-
-
-def head_size(config: Config) -> int:
-    """Return the number of channels of a head, which defaults to the width divided by the number of heads."""
-    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
 def head_sizes(config: Config) -> tuple[int, int, int]:

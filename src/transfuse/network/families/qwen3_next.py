@@ -9,9 +9,10 @@ from functools import partial
 from transfuse.errors import SpecError
 from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
-from transfuse.network.families.llama import Branch, head_size, head_sizes, pre_norm, project, transform
+from transfuse.network.families.llama import Branch, head_sizes, pre_norm, project, transform
 from transfuse.network.families.parts import Config, Readable, Trunk, bias_if, experts, gated_feed_forward
 from transfuse.network.families.parts_attention import gated_attention
+from transfuse.network.sizes import head_size
 from transfuse.network.space import Space
 
 FULL = "full_attention"
