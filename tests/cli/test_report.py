@@ -12,10 +12,13 @@ import torch
 from cli_inputs import Run, World, by_path, one_line, vit
 from datasets import Dataset, Image
 from huggingface_hub import ModelCard
+from kept_warnings import KeptWarnings
 from languages import TEXTS, gpt2, saved
 from transformers import ViTForImageClassification
 
 import transfuse
+from transfuse.cli.jobs.report import samples_to_measure
+from transfuse.config.options import Options
 from transfuse.network.families import FAMILIES
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -203,6 +206,15 @@ def test_without_labels_models_are_compared_and_all_is_shown(world: World, run: 
         assert ("Without labels, the fused model reaches" if arguments else "Not measured") in page.shown
         assert found["matched"]
     assert found["record"]["predicted"].keys() == {"bytes"}
+
+
+def test_why_nothing_is_measured_is_said(world: World) -> None:
+    texts, kept = world.here / "texts.txt", KeptWarnings()
+    texts.write_text("to be\nor not to be\n")
+    samples = samples_to_measure(str(texts), str(world.a), "ViTForImageClassification", 10, Options(), kept)
+    assert samples is None
+    (line,) = kept.lines
+    assert line.startswith(f"the report measures nothing: {texts}: ")
 
 
 def tuned_models(base: Path, folder: Path) -> list[Path]:

@@ -61,7 +61,9 @@ def carry_job(job: Job, keep: str | None, progress: Progress) -> Written:
         check_mapped_sizes([new_base, base], job)
     with locked_output(output):
         data, kept = (calibration_samples(name, tuned_class, job) for name in (job.data, keep))
-        samples = samples_to_measure(job.data, tuned, tuned_class, DEFAULT_LIMIT, job) if job.report else None
+        samples = None
+        if job.report:
+            samples = samples_to_measure(job.data, tuned, tuned_class, DEFAULT_LIMIT, job, progress)
         matched = match_for_carry(
             base, tuned, new_base, data, kept, progress, max_memory=job.max_memory, **job.options()
         )

@@ -56,7 +56,9 @@ def fuse_job(job: Job, work: WorkDir, progress: Progress) -> Written:
         check_mapped_sizes(job.models, job)
     with working_in(work, output):
         samples = calibration_samples(job.data, anchor, job)
-        test_samples = samples_to_measure(job.data, job.models[0], anchor, DEFAULT_LIMIT, job) if job.report else None
+        test_samples = None
+        if job.report:
+            test_samples = samples_to_measure(job.data, job.models[0], anchor, DEFAULT_LIMIT, job, progress)
         memory = job.max_memory
         matched = match(
             job.models, samples, progress, cache=work.folder, max_memory=memory, base=job.base, **job.options()

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from transfuse.alignment.spec_for import alignment_spec
 from transfuse.base.counted import counted
-from transfuse.base.progress import Progress
+from transfuse.base.progress import Progress, silent
 from transfuse.checkpoint.reading.config_file import read_config
 from transfuse.checkpoint.reading.load import load_model, local_directory
 from transfuse.checkpoint.record.command import carry_call, fuse_call, non_default_options
@@ -121,9 +121,10 @@ def report_job(
         ways.append(measuring.model_copy(update={"split": options.split}))
     test_samples = None
     for way in ways:
-        required = way is ways[-1] and (given or bool(reading))
+        last = way is ways[-1]
+        required = last and (given or bool(reading))
         test_samples = test_samples or samples_to_measure(
-            test_data, paths[0], architecture, limit or DEFAULT_LIMIT, way, required
+            test_data, paths[0], architecture, limit or DEFAULT_LIMIT, way, progress if last else silent, required
         )
     target = output if folder is None else folder
     if test_samples is None or not test_samples.labeled:
@@ -147,11 +148,18 @@ def report_job(
 
 
 def samples_to_measure(
-    data: str | None, anchor: str, architecture: str, limit: int, options: Options, required: bool = False
+    data: str | None,
+    anchor: str,
+    architecture: str,
+    limit: int,
+    options: Options,
+    progress: Progress,
+    required: bool = False,
 ) -> MeasuredSamples | None:
     """Return samples to measure on, with labels if there are any; None without data, or if it cannot be read so.
 
     Args:
+        progress: is told why data cannot be read so.
         required: whether data that cannot be read so is an error.
 
     Raises:
@@ -163,9 +171,10 @@ def samples_to_measure(
     config = read_config(local_directory(anchor, "allow"))
     try:
         measured = measured_samples(data, options, architecture, config).take(limit, options.seed)
-    except (DataError, SpecError):
+    except (DataError, SpecError) as error:
         if required:
             raise
+        progress.warn(f"the report measures nothing: {error}")
         return None
     return replace(measured, samples=with_model_ids(config, measured.samples))
 
