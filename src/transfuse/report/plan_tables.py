@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transfuse.fusion.planning.plan import FusionPlan, ModelHeader, SpaceKind
 
 from transfuse.report.tables import growth_line, model_column, number_column
+from transfuse.report.words import kind_words
 
 PARTS = {  # of memory
     "program": "Python and libraries",
@@ -108,10 +109,10 @@ def spaces_table(kinds: Sequence[SpaceKind], more: Mapping[str, Sequence[str]] =
         kinds: the kinds of spaces.
         more: further columns by title, each with one text per kind.
     """
-    sizes = (number_column(name) for name in ("how many", "size", "maps in each"))
-    table = Table("units of", *sizes, "mapped by", *(number_column(name) for name in more))
+    sizes = (number_column(name) for name in ("sets", "units", "maps in a set"))
+    table = Table("what is matched", *sizes, "mapped by", *(number_column(name) for name in more))
     for index, kind in enumerate(kinds):
         inside = str(prod(kind.inside)) if kind.inside else ""
         texts = (column[index] for column in more.values())
-        table.add_row(kind.name, str(kind.count), str(kind.units), inside, kind.group, *texts)
+        table.add_row(kind_words(kind.name), str(kind.count), str(kind.units), inside, kind.group, *texts)
     return table

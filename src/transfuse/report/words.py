@@ -1,11 +1,16 @@
 """Plain words for the spaces of a network, which a report shows in place of the names in declarations."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from transfuse.network.block_numbers import block_number, kind_name
-from transfuse.report.facts import MatchedSpace
+
+if TYPE_CHECKING:
+    from transfuse.report.facts import MatchedSpace
 
 WORDS = {  # the name and the meaning of each kind of space, by the last part of its name in declarations
     "stream": ("residual stream", "the vector of each token that all blocks read and add to"),
