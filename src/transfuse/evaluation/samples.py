@@ -9,33 +9,22 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.batch import Batch
-from transfuse.base.counted import are, counted, have
+from transfuse.base.counted import are, counted
 from transfuse.base.progress import Progress, silent
 from transfuse.config.settings import Settings
-from transfuse.data.column_kinds import is_string
-from transfuse.data.columns import raw_values
 from transfuse.data.files.splits import EVALUATION, canonical_split
-from transfuse.data.labels.numeric_labels import CLASS_PART, NUMBER_NAMES, SET_NAMES, class_columns, holds_numbers
+from transfuse.data.labels.numeric_labels import CLASS_PART
 from transfuse.data.load import open_samples
 from transfuse.data.measured_tasks import measured_task
-from transfuse.data.parts import find_column, holds_label_lists, shown_classes
+from transfuse.data.parts import shown_classes
 from transfuse.data.processors import model_preparer
 from transfuse.data.samples import Samples
 from transfuse.data.tasks import Task, task, with_model_ids
 from transfuse.data.text.blocks import in_blocks
 from transfuse.data.text.questions import window_preparer
-from transfuse.data.text.sequences import TARGET_NAMES
-from transfuse.data.text.tagged_words import TAG_NAMES
-from transfuse.errors import DataError, MissingLabelsError, NoLabelsError
+from transfuse.errors import DataError, NoLabelsError
+from transfuse.evaluation.labeled_rows import has_no_label, labeled_samples
 from transfuse.evaluation.predictor import Predictor, agreement_predictor, label_predictor
-
-LABEL_COLUMNS = {
-    "numbers": (NUMBER_NAMES, holds_numbers),
-    "label_sets": (SET_NAMES, holds_label_lists),
-    "entities": (TAG_NAMES, holds_label_lists),
-    "tokens": (TARGET_NAMES, is_string),
-}  # the usual names of labels of some kinds, and what their columns hold
-ROW_BY_ROW = ("classes", "numbers", "label_sets", "entities")  # kinds whose rows without a label are left out
 
 
 @dataclass(frozen=True)
@@ -153,10 +142,10 @@ def measured_samples(
     model_task = measured_task(architecture, config)
     problem: DataError | None = None
     try:
-        samples = _labeled_samples(rows, model_task, config)
+        samples = labeled_samples(rows, model_task, config)
     except DataError as error:
         problem = error
-    if _has_no_label(samples, model_task.kind, config, problem):
+    if has_no_label(samples, model_task.kind, config, problem):
         other = _next_split(data if source is None else source, options, rows, model_task, config)
         if other is not None:
             return MeasuredSamples(other, model_task, True)
@@ -167,76 +156,6 @@ def measured_samples(
     if problem is not None:
         raise problem
     return MeasuredSamples(samples, model_task, True)
-
-
-def _labeled_samples(rows: Samples, model_task: Task, config: PreTrainedConfig) -> Samples:
-    """Return the samples that have a label as evaluation samples, with a note on the others.
-
-    Raises:
-        DataError: none has one, or the labels do not fit the model.
-    """
-    kind = model_task.kind
-    columns = _label_columns(rows, kind, config) if kind in ROW_BY_ROW else []
-    try:
-        return model_task.labeled(_without_others(rows, _labeled(rows, kind, columns)))
-    except MissingLabelsError as error:  # of answers and target texts
-        if not error.labeled:
-            raise
-        return model_task.labeled(_without_others(rows, error.labeled))
-
-
-def _without_others(samples: Samples, labeled: Sequence[int]) -> Samples:
-    """Return the samples in these places, with a note on the others; all if there are no such places."""
-    missing = len(samples) - len(labeled)
-    if not labeled or not missing:
-        return samples
-    note = f"{missing} of {counted(len(samples), 'sample')} {have(missing)} no label and {are(missing)} left out"
-    return samples.select(labeled).with_note(note)
-
-
-def _label_columns(samples: Samples, kind: str, config: PreTrainedConfig) -> list[str]:
-    """Return the columns that a model of a kind reads its labels from: one, or one for each class of sets."""
-    if kind == "classes":
-        column = samples.label or samples.chosen_label
-    else:
-        column = samples.chosen_label or (find_column(samples, *LABEL_COLUMNS[kind]) if kind in LABEL_COLUMNS else None)
-    if column is None:
-        return class_columns(samples, config) if kind == "label_sets" else []
-    return [column]
-
-
-def _labeled(samples: Samples, kind: str, columns: Sequence[str]) -> list[int]:
-    """Return the places of the samples that have a label in one of the columns."""
-    rows = zip(*(raw_values(samples.dataset, name) for name in columns), strict=True)
-    return [row for row, values in enumerate(rows) if any(_is_label(value, kind) for value in values)]
-
-
-def _is_label(value: Any, kind: str) -> bool:
-    """Return whether a value is a label, not null, NaN, an empty text, a negative class or only missing tags.
-
-    Of classes that have a column each, -1 is none either.
-    """
-    if kind == "entities" and isinstance(value, list):
-        return any(tag is not None and (isinstance(tag, str) or tag >= 0) for tag in value)
-    is_negative = kind == "classes" and isinstance(value, int) and value < 0
-    is_hidden = kind == "label_sets" and value == -1
-    return value is not None and value == value and value != "" and not is_negative and not is_hidden
-
-
-def _has_no_label(samples: Samples, kind: str, config: PreTrainedConfig, problem: DataError | None = None) -> bool:
-    """Return whether no sample has a label: all are missing or negative, or all numbers are -1.
-
-    Args:
-        kind: what the model predicts.
-        problem: why the samples cannot be measured; None: they can.
-    """
-    if isinstance(problem, NoLabelsError) or (isinstance(problem, MissingLabelsError) and not problem.labeled):
-        return True
-    if problem is None and kind != "entities":
-        column = samples.parts.get("numbers")
-        return column is not None and all(value == -1 for value in raw_values(samples.dataset, column))
-    columns = _label_columns(samples, kind, config)
-    return bool(columns) and not _labeled(samples, kind, columns)
 
 
 def _next_split(
@@ -250,6 +169,6 @@ def _next_split(
     with suppress(DataError):
         found = open_samples(data, options, others)
         note = f"{rows.name}: no sample has a label, so that split {found.split} is read"
-        labeled = _labeled_samples(replace(found, notes=(note, *found.notes)), model_task, config)
-        return None if found.split == rows.split or _has_no_label(labeled, model_task.kind, config) else labeled
+        labeled = labeled_samples(replace(found, notes=(note, *found.notes)), model_task, config)
+        return None if found.split == rows.split or has_no_label(labeled, model_task.kind, config) else labeled
     return None
