@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from transfuse.base.batch import cast
-from transfuse.checkpoint.adapters.folder import base_folder
 from transfuse.checkpoint.adapters.layout import adapter_bytes
 from transfuse.checkpoint.adapters.writer import AdapterContent, write_adapter
+from transfuse.checkpoint.reading.adapter_folder import base_folder
 from transfuse.errors import ConfigError
 from transfuse.network.outputs import model_output
 

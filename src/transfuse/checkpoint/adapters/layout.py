@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from transfuse.checkpoint.adapters.adapted_model import TASKS
+from transfuse.checkpoint.reading.adapted_model import TASKS
 from transfuse.errors import ConfigError
 
 TASK_HEADS = {"SEQ_CLS": ("classifier", "score"), "TOKEN_CLS": ("classifier", "score"), "QUESTION_ANS": ("qa_outputs",)}

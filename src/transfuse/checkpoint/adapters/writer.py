@@ -11,10 +11,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from transfuse.base.lazy import Tensors
-from transfuse.checkpoint.adapters.adapted_model import PREFIX
-from transfuse.checkpoint.adapters.folder import BASE
 from transfuse.checkpoint.adapters.layout import AdapterLayout, adapter_layout, is_transposed, shortened
 from transfuse.checkpoint.adapters.low_rank import LowRank, low_rank_difference
+from transfuse.checkpoint.reading.adapted_model import PREFIX
+from transfuse.checkpoint.reading.adapter_folder import BASE
 from transfuse.checkpoint.reading.companions import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from transfuse.checkpoint.writing.output import write_json
 from transfuse.errors import ConfigError

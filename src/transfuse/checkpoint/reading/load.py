@@ -27,7 +27,7 @@ from transformers import PreTrainedModel
 from transfuse.base.folders import expanded
 from transfuse.base.libraries import quiet
 from transfuse.base.memory_limit import without_memory_limit
-from transfuse.checkpoint.adapters.folder import base_folder, is_adapter, merged_folder
+from transfuse.checkpoint.reading.adapter_folder import base_folder, is_adapter, merged_folder
 from transfuse.checkpoint.reading.checkpoint_class import checkpoint_class
 from transfuse.checkpoint.reading.companions import (
     ADAPTER_CONFIG,

@@ -15,8 +15,8 @@ import torch
 
 from transfuse.base.folders import expanded
 from transfuse.base.libraries import quiet
-from transfuse.checkpoint.adapters.adapted_model import load_base
-from transfuse.checkpoint.adapters.merge import merge
+from transfuse.checkpoint.reading.adapted_model import load_base
+from transfuse.checkpoint.reading.adapter_merge import merge
 from transfuse.checkpoint.reading.companions import (
     ADAPTER_CONFIG,
     ADAPTER_FILES,
