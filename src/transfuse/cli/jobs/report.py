@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,28 +117,16 @@ def report_job(
     reading = [name for name in DataOptions.model_fields if changes.get(name)]
     if reading and (test_data is None or is_generated(test_data)):
         raise ConfigError(f"{reading[0]}: the fusion has no file of samples to read; give samples with --data")
-    ways = [measuring]
-    if not given and measuring.split is None and options.split is not None:  # splits may have names of their own
-        ways.append(measuring.model_copy(update={"split": options.split}))
-    test_samples = None
-    for way in ways:
-        last = way is ways[-1]
-        required = last and (given or bool(reading))
-        test_samples = test_samples or samples_to_measure(
-            test_data, paths[0], architecture, limit or DEFAULT_LIMIT, way, progress if last else silent, required
-        )
+    read = partial(samples_to_measure, test_data, paths[0], architecture, limit or DEFAULT_LIMIT)
+    required = given or bool(reading)
+    has_other_split = not given and measuring.split is None and options.split is not None  # under a name of its own
+    test_samples = read(measuring, silent if has_other_split else progress, required and not has_other_split)
+    if has_other_split and test_samples is None:
+        test_samples = read(measuring.model_copy(update={"split": options.split}), progress, required)
     target = output if folder is None else folder
     if test_samples is None or not test_samples.labeled:
         check_unmeasured(target, test_samples is not None)
-    with_split = options.model_copy(update={"split": options.split or record.get("calibration_split")})
-    samples = calibration_samples(fusion_data, architecture, with_split)
-    chosen = options.model_dump(exclude_unset=True)
-    if has_samples_in_memory(record):  # which had no part in the matching, so that it needs no option on samples
-        chosen = {name: value for name, value in chosen.items() if name in MATCHING}
-    matched = match(paths, samples, progress, cache=cache, base=base, **chosen)
-    check_same_samples(record, matched.context.batches)
-    if has_samples_in_memory(record):
-        matched = replace(matched, options=options, data=record["data"])
+    matched = _matched_again(paths, base, fusion_data, architecture, record, options, cache, progress)
     blocks = {name: getattr(measuring, name) for name in ("block_size", "stride")}
     matched = replace(matched, options=matched.options.model_copy(update=blocks))
     report = build_report(matched, load_model(output), record, output.resolve().name, test_samples, progress)
@@ -145,6 +134,32 @@ def report_job(
     if target.resolve() == output.resolve():
         update_card(output, record, report.verdict, report.measured, progress)
     return target / REPORT_PAGE, report
+
+
+def _matched_again(
+    paths: Sequence[str],
+    base: str | None,
+    data: str | None,
+    architecture: str,
+    record: Mapping[str, Any],
+    options: Options,
+    cache: str | None,
+    progress: Progress,
+) -> Matched:
+    """Return the models of a fusion, matched as its record says.
+
+    Raises:
+        TransfuseError: a model or the samples cannot be read, or the samples have changed.
+    """
+    with_split = options.model_copy(update={"split": options.split or record.get("calibration_split")})
+    samples = calibration_samples(data, architecture, with_split)
+    chosen = options.model_dump(exclude_unset=True)
+    in_memory = has_samples_in_memory(record)
+    if in_memory:  # which had no part in the matching, so that it needs no option on samples
+        chosen = {name: value for name, value in chosen.items() if name in MATCHING}
+    matched = match(paths, samples, progress, cache=cache, base=base, **chosen)
+    check_same_samples(record, matched.context.batches)
+    return replace(matched, options=options, data=record["data"]) if in_memory else matched
 
 
 def samples_to_measure(
