@@ -1,6 +1,6 @@
 """Match the units of models, given as paths or loaded, and transform the models into one basis."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -64,24 +64,9 @@ def match(
     warn_of_test_split(data)
     given, data = data, opened(data, chosen)
     watch = Stopwatch()
-    estimate = partial(data_estimate, source=models[0], data=data, processor=processor)
-    check = partial(check_readable_samples, estimate, limit, progress.warn)
-    size_samples = None
-    if data is not None:
-        size_samples = SizeSamples(models, data, chosen, processor, progress, folder, removes_units=base is None)
-    open_for = partial(
-        open_models,
-        models,
-        has_data=data is not None,
-        progress=progress,
-        max_memory=limit,
-        stream=stream,
-        check=check,
-        folder=folder,
-        base=base,
-        size_samples=size_samples,
+    inputs, chosen, correlation = _opened(
+        models, chosen, data, processor, progress, folder=folder, max_memory=limit, stream=stream, base=base
     )
-    inputs, chosen, correlation = _opened(open_for, chosen, progress)
     changed = inputs.networks[0] if inputs.base is None else inputs.base
     adapter_base = AdapterBase.of(models[0] if base is None else base, changed.model, chosen)
     weights = chosen.normalized_weights(len(models))
@@ -124,9 +109,35 @@ def match(
 
 
 def _opened(
-    open_for: Callable[[Options], Inputs], options: Options, progress: Progress
+    models: Sequence[Model],
+    options: Options,
+    data: Any,
+    processor: Any,
+    progress: Progress,
+    *,
+    folder: Path | None,
+    max_memory: int | None,
+    stream: bool | None,
+    base: Model | None,
 ) -> tuple[Inputs, Options, float | None]:
     """Return the models, the options with the alignment that they get, and the correlation of models of one base."""
+    estimate = partial(data_estimate, source=models[0], data=data, processor=processor)
+    check = partial(check_readable_samples, estimate, max_memory, progress.warn)
+    size_samples = None
+    if data is not None:
+        size_samples = SizeSamples(models, data, options, processor, progress, folder, removes_units=base is None)
+    open_for = partial(
+        open_models,
+        models,
+        has_data=data is not None,
+        progress=progress,
+        max_memory=max_memory,
+        stream=stream,
+        check=check,
+        folder=folder,
+        base=base,
+        size_samples=size_samples,
+    )
     inputs = open_for(options)
     for name, numbers in (("weights", options.weights), ("density", options.density)):
         PerLayer.of(inputs.networks[0], name, numbers or ())  # which checks the names, before units are matched
