@@ -103,7 +103,7 @@ def warn_if_short(needed: int, device: torch.device, task: str, warn: Callable[[
         warn(f"warning: {task} takes about {format_bytes(needed)} of memory, {format_bytes(free)} are free")
 
 
-def tokens_at_once(model: PreTrainedModel, longest: int = 512, gradients: bool = False) -> int:
+def tokens_at_once(model: PreTrainedModel, longest: int, gradients: bool = False) -> int:
     """Return how many tokens, padding included, a batch of a model may hold.
 
     Args:

@@ -63,7 +63,7 @@ def remaining_device_bytes(device: torch.device) -> int | None:
     return None if limit is None else max(0, limit - torch.cuda.memory_allocated(device))
 
 
-def limit_for(needed: int, device: torch.device = CPU) -> int:
+def limit_for(needed: int, device: torch.device) -> int:
     """Return the limit in bytes on a device that suffices for so many bytes more than are in use now."""
     if device.type == "cuda":
         return int(torch.cuda.memory_allocated(device)) + needed

@@ -21,9 +21,7 @@ TEXT_NAMES = ("text", "sentence", "content")
 MAX_LISTED = 8  # names in a message
 
 
-def with_image_feature(
-    dataset: Dataset, folder: Path, where: str, column: str | None = None
-) -> tuple[Dataset, str | None]:
+def with_image_feature(dataset: Dataset, folder: Path, where: str, column: str | None) -> tuple[Dataset, str | None]:
     """Return `dataset` with its image column, if it has one, as an `Image` feature, and why it cannot be read, if so.
 
     An `Image` feature is preferred to encoded bytes, and those to file names, which are relative to `folder`. Images

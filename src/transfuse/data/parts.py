@@ -83,7 +83,7 @@ def list_of(feature: Any) -> Any:
     return getattr(feature, "feature", None)
 
 
-def with_names_in_lists(samples: Samples, column: str, config: PreTrainedConfig | None = None) -> Samples:
+def with_names_in_lists(samples: Samples, column: str, config: PreTrainedConfig | None) -> Samples:
     """Return samples with the class names of a column of lists, as `columns.class_names` finds those of single classes.
 
     Args:

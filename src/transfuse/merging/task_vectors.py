@@ -38,7 +38,7 @@ def trim(vector: Tensor, density: float, name: str = "") -> Tensor:
     return vector * mask.view(vector.shape)
 
 
-def drop(vector: Tensor, density: float, name: str, seed: int = 0) -> Tensor:
+def drop(vector: Tensor, density: float, name: str, seed: int) -> Tensor:
     """Keep each entry with probability `density`, divided by it. Set the others to zero.
 
     The entries depend on the seed and the name only, not on the order of tensors, on files or on the device.

@@ -81,7 +81,7 @@ def check_head_size(config: PreTrainedConfig, size: int) -> None:
     if declared_setting(config, "alibi"):
         raise ConfigError("head_size: the biases of ALiBi are divided by the size of heads, so heads keep it")
     few, many = sorted((size, own))
-    if settings and (many % few or any(int(few * share) % 2 for share in _rotary_shares(config, settings))):
+    if settings and (many % few or any(int(few * share) % 2 for share in _rotary_shares(settings))):
         raise ConfigError(
             f"head_size: rotary heads of size {own} cannot become heads of size {size}; the numbers of rotary channels"
             " have to be even, and one size has to be a multiple of the other"
@@ -92,7 +92,7 @@ def check_head_size(config: PreTrainedConfig, size: int) -> None:
         raise ConfigError("head_size: heads with rotary positions of rows and columns need a multiple of 4")
 
 
-def _rotary_shares(config: PreTrainedConfig, settings: Mapping[str, Any]) -> list[float]:
+def _rotary_shares(settings: Mapping[str, Any]) -> list[float]:
     """Return the shares of the channels of a head that are rotary."""
     shares = [value for name, value in settings.items() if name.rpartition(".")[2] == "partial_rotary_factor"]
     return shares or [1.0]

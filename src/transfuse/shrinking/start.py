@@ -61,7 +61,7 @@ def start(
     projection = _projection(large, blocks, declaration(cut), declaration(small))
     if (entry := store.load("start")) is not None:
         return _restored(entry, small, projection)
-    tensors = _cut_tensors(projection, cut)
+    tensors = _cut_tensors(projection)
     extra: Fitted = {}
     if changed:
         shown = [op for op in projection.cut.linears() if op.observable and not op.stacked]
@@ -134,7 +134,7 @@ def _is_stream(name: str) -> bool:
     return name == "stream" or name.startswith("stream.")
 
 
-def _cut_tensors(projection: Projection, cut: PreTrainedModel) -> dict[str, Tensor]:
+def _cut_tensors(projection: Projection) -> dict[str, Tensor]:
     """Return the unfused tensors of the blocks that stay, under the names of the small model."""
     large = projection.large
     stored = unfused_tensors(large)

@@ -12,7 +12,7 @@ PADDING = 1 / 8  # largest shift of a crop, relative to the side of an image: 4 
 Images = Float[Tensor, "batch channel height width"]
 
 
-def random_shift(images: Images, pixels: int, generator: torch.Generator | None = None) -> Images:
+def random_shift(images: Images, pixels: int, generator: torch.Generator) -> Images:
     """Shift each image by up to `pixels` in both directions, filled with zeros: a random crop of the padded image."""
     batch, channels, height, width = images.shape
     device = images.device
@@ -24,7 +24,7 @@ def random_shift(images: Images, pixels: int, generator: torch.Generator | None 
     return pad(images, [pixels] * 4)[image, channel, rows, columns]
 
 
-def random_flip(images: Images, generator: torch.Generator | None = None) -> Images:
+def random_flip(images: Images, generator: torch.Generator) -> Images:
     """Flip each image left to right with probability 1/2."""
     flip = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
     return torch.where(flip[:, None, None, None], images.flip(-1), images)

@@ -62,9 +62,7 @@ class CountingTokenizer:
         return encoding
 
 
-def warn_of_cuts(
-    samples: Samples, model: PreTrainedModel, source: Any, processor: Any, progress: Progress = silent
-) -> None:
+def warn_of_cuts(samples: Samples, model: PreTrainedModel, source: Any, processor: Any, progress: Progress) -> None:
     """Warn if texts are longer than the model takes: say how many, of how many, and at which number of tokens.
 
     Args:

@@ -28,7 +28,7 @@ from transfuse.network.model import Network, checked_declaration, declaration, n
 from transfuse.network.precision import compute_dtype, matmul_dtype
 
 
-def check_models_given(models: Sequence[Model], fewest: int = 2) -> None:
+def check_models_given(models: Sequence[Model], fewest: int) -> None:
     """Raise `ConfigError` unless `models` is a list of at least `fewest` models with weights, or paths."""
     listed = isinstance(models, Sequence) and not isinstance(models, str)
     others = [model for model in models if not isinstance(model, str | Path | PreTrainedModel)] if listed else [models]
@@ -100,7 +100,7 @@ def borrowed_by_sources(models: Sequence[PreTrainedModel], options: Options) -> 
     return [frozenset() if options.head == "fused" else borrowed_tensors(source, anchor) for source in sources]
 
 
-def check_compatible(models: Sequence[PreTrainedModel], names: Sequence[str], learner: int = 0) -> None:
+def check_compatible(models: Sequence[PreTrainedModel], names: Sequence[str], learner: int) -> None:
     """Raise `ConfigError` or `SpecError` unless all models of a class compute the same function of their weights.
 
     Widths may differ, and so may the order of classes that have names, and the number of rows beyond the tokens.

@@ -68,7 +68,7 @@ def with_freed_blocks(stages: Iterable[MemoryStage]) -> Iterator[MemoryStage]:
         yield stage.after(MemoryParts(freed=most - small))
 
 
-def large_blocks(block_bytes: float, count: float = 1) -> int:
+def large_blocks(block_bytes: float, count: float) -> int:
     """Return the size of some blocks if they are large; otherwise 0."""
     return int(count * block_bytes) if block_bytes >= LARGE_BLOCK else 0
 

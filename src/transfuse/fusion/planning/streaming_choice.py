@@ -58,7 +58,7 @@ def streaming_obstacle(
     return None
 
 
-def needs_streaming(estimate: Estimate, obstacle: str | None, max_memory: int | None, has_data: bool = False) -> bool:
+def needs_streaming(estimate: Estimate, obstacle: str | None, max_memory: int | None, has_data: bool) -> bool:
     """Return whether the models must be streamed because memory does not hold them.
 
     Args:
