@@ -116,8 +116,23 @@ IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 MODERN = BLOCKS | IDS | {"vocab_size": 31, "cls_token_id": 1, "sep_token_id": 2, "num_labels": 2, "local_attention": 6,
                          "global_attn_every_n_layers": 2}  # fmt: skip
 MODERN_BIASED = MODERN | {"norm_bias": True, "attention_bias": True, "mlp_bias": True, "classifier_bias": True}
+ESM = BERT | {"pad_token_id": 1, "mask_token_id": 4, "position_embedding_type": "rotary", "token_dropout": True}
+CONTACTS = ("contact_head.regression[0].weight", "contact_head.regression[1].weight")
+ESM_1B = ESM | {"position_embedding_type": "absolute", "emb_layer_norm_before": True}
 GPT2 = IDS | {"n_embd": 24, "n_layer": 2, "n_head": 3, "n_inner": 37, "vocab_size": 31, "n_positions": 12,
               "num_labels": 5, "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}  # fmt: skip
+NEO = IDS | {"hidden_size": 24, "num_layers": 2, "num_heads": 3, "intermediate_size": 37, "vocab_size": 31,
+             "max_position_embeddings": 12, "num_labels": 5, "attention_types": [[["global", "local"], 1]],
+             "window_size": 3}  # fmt: skip
+NEO_WIDTHS = ("hidden_size", "num_heads", "intermediate_size")
+BLOOM = IDS | {"hidden_size": 24, "n_layer": 2, "n_head": 3, "vocab_size": 31, "num_labels": 5}
+GTE = BERT | {"max_position_embeddings": 32}
+OPT = IDS | {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "ffn_dim": 37, "vocab_size": 31,
+             "max_position_embeddings": 12, "num_labels": 5, "dropout": 0.0}  # fmt: skip
+OPT_350M = {"word_embed_proj_dim": 10, "do_layer_norm_before": False}
+OPT_PLAIN = {"enable_bias": False, "layer_norm_elementwise_affine": False}
+OPT_WIDTHS = ("hidden_size", "num_attention_heads", "ffn_dim")
+OPT_350M_WIDTHS = (*OPT_WIDTHS, "word_embed_proj_dim")
 GPT2_WIDTHS = ("n_embd", "n_head", "n_inner")
 ROPE = {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}
 NEOX = BLOCKS | IDS | {"vocab_size": 31, "num_labels": 5, "tie_word_embeddings": False, "rope_parameters": ROPE}
@@ -216,6 +231,18 @@ CASES = [
     case("MPNetForMaskedLM", MPNET, WIDTHS, ("attn.k.bias",)),
     case("ViTMAEForPreTraining", MAE, MAE_WIDTHS, K_BIAS),
     case("MarianMTModel", BART, (), K_BIAS),
+    case("MT5ForConditionalGeneration", T5 | {"feed_forward_proj": "gated-gelu"}, T5_WIDTHS),
+    case("UMT5ForConditionalGeneration", T5_V1_1, T5_WIDTHS),
+    case("OPTForCausalLM", OPT, OPT_WIDTHS, K_BIAS),
+    case("OPTForCausalLM", OPT, OPT_350M_WIDTHS, K_BIAS, **OPT_350M),
+    case("OPTForCausalLM", OPT | OPT_350M, OPT_350M_WIDTHS, K_BIAS, tie_word_embeddings=False),
+    case("OPTForCausalLM", OPT | OPT_PLAIN, (), activation_function="gelu"),
+    case("GPTNeoForCausalLM", NEO, NEO_WIDTHS),
+    case("BloomForCausalLM", BLOOM, (), ("query_key_value[1].bias",)),
+    case("GteForMaskedLM", GTE, WIDTHS),
+    case("NomicBertForMaskedLM", GTE, WIDTHS, head_dim=8),
+    case("EsmForMaskedLM", ESM, WIDTHS, CONTACTS),
+    case("EsmForMaskedLM", ESM_1B, WIDTHS, ("key.bias", *CONTACTS), tie_word_embeddings=False),
 ]
 
 # Decoders like those above.
@@ -231,6 +258,7 @@ STARCODER = WHOLE | {"sliding_window": 5}
 PARTIAL = WHOLE | {"rope_parameters": ROPE}
 GPTJ = GPT2 | {"n_layer": 1, "n_inner": 13, "rotary_dim": 4}
 COHERE2 = WHOLE | {"num_hidden_layers": 2, "layer_types": ["sliding_attention", "full_attention"], "sliding_window": 5}
+OLMO3 = LLAMA | {"head_dim": 4, "layer_types": ["sliding_attention", "full_attention"], "sliding_window": 5}
 FALCON = IDS | {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 6, "num_kv_heads": 3,
                 "ffn_hidden_size": 13, "vocab_size": 31, "num_labels": 5, "new_decoder_architecture": True,
                 "tie_word_embeddings": False}  # fmt: skip
@@ -249,6 +277,9 @@ CASES += [
     case("OlmoForCausalLM", WHOLE, DECODER_WIDTHS),
     case("OlmoForCausalLM", WHOLE | TIED, (), attention_bias=True),
     case("OlmoForCausalLM", WHOLE, DECODER_WIDTHS, clip_qkv=0.7),
+    case("Olmo3ForCausalLM", OLMO3, DECODER_WIDTHS),
+    case("EuroBertForMaskedLM", SMALL, DECODER_WIDTHS),
+    case("EuroBertForMaskedLM", SMALL | TIED, DECODER_WIDTHS, mlp_bias=True),
     case("OlmoeForCausalLM", OLMOE, EXPERT_WIDTHS),
     case("OlmoeForCausalLM", OLMOE, EXPERT_WIDTHS, clip_qkv=0.7),
     case("GraniteForCausalLM", GRANITE, DECODER_WIDTHS),
@@ -305,6 +336,7 @@ HEADS = [
     *others("Phi3", LLAMA | TWO | {"head_dim": 4}), *others("Olmo2", LLAMA | TWO | {"head_dim": 4}),
     *others("Gemma3Text", LLAMA | TIED | TWO, ("ForSequenceClassification", "Model")),
     *others("Mixtral", EXPERTS | TWO), *others("Qwen3Moe", MOE | TWO), *others("T5", T5 | {"eos_token_id": 1}),
+    *others("MT5", T5, (*TEXT_HEADS, "EncoderModel")), *others("UMT5", T5, (*TEXT_HEADS, "EncoderModel")),
     *others("T5", T5, ("EncoderModel",)),
     *others("Electra", ELECTRA), *others("Electra", ELECTRA | {"embedding_size": 24}, ("ForMaskedLM",)),
     *others("DebertaV2", DEBERTA), *others("DebertaV2", DEBERTA | {"pooler_hidden_act": "tanh"}, TEXT_HEADS[:1]),
@@ -313,7 +345,10 @@ HEADS = [
     *others("SiglipVision", SIGLIP_VISION, ("Model",)), *others("SiglipText", SIGLIP_TEXT, ("Model",)),
     *others("Albert", ALBERT, TEXT_HEADS),
     *others("Albert", ALBERT | {"num_hidden_groups": 3, "inner_group_num": 2}, ("ForMaskedLM",)),
-    *others("Whisper", WHISPER, ("Model",)),
+    *others("Whisper", WHISPER, ("Model",)), *others("GPTNeo", NEO | TWO), *others("Bloom", BLOOM | TWO),
+    *others("Gte", GTE | {"type_vocab_size": 0}), *others("NomicBert", GTE), *others("EuroBert", SMALL | TWO),
+    *others("Olmo3", OLMO3 | TWO), *others("OPT", OPT | TWO), *others("OPT", OPT | OPT_350M, ("Model",)),
+    *others("Esm", ESM), *others("Esm", ESM_1B),
     *others("Whisper", WHISPER | {"tie_word_embeddings": False}, ("ForConditionalGeneration",)),
     *others("MPNet", MPNET), *others("ViTMAE", MAE, ("Model",)),
     *others("Dinov2WithRegisters", REGISTERS, ("Model",)),

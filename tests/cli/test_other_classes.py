@@ -13,8 +13,8 @@ from transfuse.errors import SpecError
 @pytest.mark.parametrize(
     ("architecture", "settings", "is_taken"),
     [
-        ("EsmForMaskedLM", {}, True),
-        ("OPTForCausalLM", {}, True),
+        ("RoFormerForMaskedLM", {}, True),
+        ("CodeGenForCausalLM", {}, True),
         ("PegasusForConditionalGeneration", {}, True),
         ("SwinForImageClassification", {}, True),
         ("LlavaForConditionalGeneration", {}, False),

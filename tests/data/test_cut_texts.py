@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cases import T5
+from cases import ESM, T5
 from datasets import Dataset
 from kept_warnings import KeptWarnings
 from kinds import NAMES, WORDS, bert, classes, clip, tokenizer
@@ -19,6 +19,9 @@ from transformers import (
     BertModel,
     ByT5Tokenizer,
     CLIPModel,
+    EsmConfig,
+    EsmForMaskedLM,
+    EsmTokenizer,
     GPT2Config,
     GPT2LMHeadModel,
     T5Config,
@@ -95,6 +98,17 @@ def test_a_language_model_whose_tokenizer_cannot_cut_says_so(tmp_path: Path) -> 
     assert [line.partition(": ")[2] for line in told.lines] == [
         "1 of 2 texts is longer than 32 tokens; the model reads the beginning only"
     ]
+
+
+def test_a_masked_language_model_with_a_slow_tokenizer_is_measured(tmp_path: Path) -> None:
+    """Tokenizers of proteins are slow, for example."""
+    (tmp_path / "vocab.txt").write_text("\n".join(["<cls>", "<pad>", "<eos>", "<unk>", *"LAGVSE", "<mask>"]))
+    words, told = EsmTokenizer(str(tmp_path / "vocab.txt")), KeptWarnings()
+    sizes = {"vocab_size": 11, "mask_token_id": 10, "max_position_embeddings": 34}  # positions begin behind padding
+    model = EsmForMaskedLM(EsmConfig(**{**ESM, **sizes}))
+    measured = evaluate(model, ["LAGVSE", "LAGVSE" * 9], processor=words, progress=told)
+    assert len(measured.models) == 1
+    assert told.lines[0].endswith("1 of 2 texts is longer than 32 tokens; the model reads the beginning only")
 
 
 @pytest.mark.parametrize("build", [BertForSequenceClassification, BertModel])

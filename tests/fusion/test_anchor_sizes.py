@@ -27,8 +27,13 @@ from transfuse.fusion.sizes.wider import wider
 from transfuse.network.sizes import Sizes, resized, sizes_of
 
 WIDTHS = ("hidden_size", "intermediate_size", "heads", "kv_heads")
-NORMED_HEADS = ("Olmo2", "Olmoe")  # idle heads make the mean square of a norm smaller, but not its epsilon
-NOT_WIDENED = ("OlmoForCausalLM-attention_bias", "FalconForCausalLM-alibi")  # no gain at a tied head; biases by head
+NORMED_HEADS = ("Olmo2", "Olmo3", "Olmoe")  # idle heads make the mean square of a norm smaller, but not its epsilon
+NOT_WIDENED = (  # no gain at a tied head, no gains at all, biases by head
+    "OlmoForCausalLM-attention_bias",
+    "OPTForCausalLM-activation_function",
+    "FalconForCausalLM-alibi",
+    "BloomForCausalLM",
+)
 ROTATED = (
     "ViTForImageClassification",
     "DeiTForImageClassificationWithTeacher",
@@ -48,6 +53,8 @@ STREAMS = (
     "SmolLM3ForCausalLM",
     "GraniteForCausalLM",
     "Qwen3_5ForCausalLM-attention_bias",
+    "EuroBertForMaskedLM",
+    "Olmo3ForCausalLM",
 )  # the same for RMSNorm, even if the head is tied
 
 

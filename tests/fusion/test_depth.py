@@ -20,13 +20,15 @@ from transfuse.fusion.sizes.idle_blocks import with_idle_blocks
 from transfuse.fusion.sizes.samples import SizeSamples
 from transfuse.fusion.sizes.stream_similarity import stream_similarity
 
-LAYERS = ("num_hidden_layers", "n_layer")
-DEEP = [case for case in CASES if depth(case.build(0).config) and not case.name.startswith(("Albert", "DebertaV2"))]
+LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
+FIXED = ("Albert", "DebertaV2", "Esm")  # one block, which runs several times; shared distances; a head on all blocks
+DEEP = [case for case in CASES if depth(case.build(0).config) and not case.name.startswith(FIXED)]
 
 
 def build(case: Case, seed: int, layers: int) -> PreTrainedModel:
     name = next(name for name in LAYERS if name in case.sizes)
-    return case.build(seed, **{name: layers})
+    pattern = {"attention_types": [[["global"], layers]]} if "attention_types" in case.sizes else {}
+    return case.build(seed, **{name: layers}, **pattern)
 
 
 @pytest.mark.parametrize("case", DEEP, ids=lambda case: case.name)

@@ -193,6 +193,7 @@ TASKS: dict[str, Task] = {
     "CLIPModel": PAIRS,
     "SiglipModel": PAIRS,
 }
+TWO_STACKS = ("T5Model", "MT5Model", "UMT5Model", "BartModel", "MBartModel")  # without a head: both read the same text
 VISION_PREFIXES = (
     "ViT",
     "DeiT",
@@ -223,7 +224,7 @@ def task(architecture: str) -> Task:
         raise _only_by_weights(architecture, "predicts what no data can measure or fit")
     takes_images = architecture.startswith(VISION_PREFIXES)
     reading = IMAGE_CLASSIFICATION if takes_images else TEXT_CLASSIFICATION
-    if architecture in ("T5Model", "BartModel", "MBartModel"):  # encoder and decoder read the same text
+    if architecture in TWO_STACKS:
         reading = SEQUENCE_TO_SEQUENCE
     return replace(reading, labeled=_no_labels, measures=("cosine", "distance"), kind="outputs")
 

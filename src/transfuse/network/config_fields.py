@@ -96,7 +96,7 @@ def _checked_elsewhere(
 ) -> bool:
     """Return whether a difference in this field is harmless here, or is reported by the comparison of tensors."""
     anchor = configs[0]
-    if name in ("layer_types", "no_rope_layers") and len(values[0] or ()) != len(values[1] or ()):
+    if name in ("layer_types", "no_rope_layers", "attention_layers") and len(values[0] or ()) != len(values[1] or ()):
         return True  # the depths differ
     if name == "pad_token_id" and None in values and anchor.model_type not in TOKEN_IDS_READ:
         return True  # a classifier without a padding token takes the other's

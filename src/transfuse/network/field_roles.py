@@ -18,6 +18,7 @@ from transfuse.network.token_ids import LAST_TOKEN_CLASSIFIERS, TOKEN_IDS, TOKEN
 SIZES = (
     "hidden_size",
     "embedding_size",
+    "word_embed_proj_dim",
     "d_model",
     "n_embd",
     "dim",
@@ -100,9 +101,11 @@ BOOKKEEPING = (
     "_attn_implementation",
     "_experts_implementation",
 )
-# Other fields hold the same information and are compared: dense_act_fn, layer_types, sliding_window, rope_parameters.
+# Other fields hold the same information and are compared: dense_act_fn, attention_layers, layer_types, sliding_window,
+# rope_parameters.
 REDUNDANT = (
     "feed_forward_proj",
+    "attention_types",
     "use_sliding_window",
     "max_window_layers",
     "sliding_window_pattern",
@@ -132,6 +135,9 @@ REVIEWED = (  # model types whose code was read to fill the tables of this file
     "modernbert",
     "electra",
     "albert",
+    "gte",
+    "nomic_bert",
+    "eurobert",
     "siglip",
     "siglip_vision_model",
     "siglip_text_model",
@@ -144,9 +150,9 @@ REVIEWED = (  # model types whose code was read to fill the tables of this file
     "cohere2",
     "qwen3_5_moe_text",
 )
-# Fields of `BOOKKEEPING` that change what these model types compute: if Falcon returns its attention weights, it adds a
-# mask of booleans to the scores (transformers 5.24).
-CHANGING = {"falcon": ("output_attentions",)}
+# Fields of `BOOKKEEPING` and `TRAINING` that change what these model types compute. If Falcon returns its attention
+# weights, it adds a mask of booleans to the scores (transformers 5.24). ESM scales embeddings by the share of masks.
+CHANGING = {"falcon": ("output_attentions",), "esm": ("token_dropout",)}
 MODERNBERT_HEADS = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
 LANGUAGE_HEADS = ("ForCausalLM", "LMHeadModel", "ForMaskedLM", "ForConditionalGeneration", "MarianMTModel")
 SEVERAL_EMBEDDINGS = ("BartModel", "BartForSequenceClassification", "BartForQuestionAnswering")  # which may be tied

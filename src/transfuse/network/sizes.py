@@ -22,11 +22,22 @@ FIELDS = {  # possible names of each size in config.json
     "experts": ("num_experts", "num_local_experts"),
 }
 ACTIVE = "num_experts_per_tok"
-BLOCK_SETTINGS = ("layer_types", "layers_block_type", "mlp_layer_types", "no_rope_layers")  # lists with one for each
+BLOCK_SETTINGS = (  # lists with a setting for each block
+    "layer_types",
+    "layers_block_type",
+    "mlp_layer_types",
+    "no_rope_layers",
+    "attention_layers",
+)
 HEADS_MAKE_WIDTH = ("phi", "stablelm", "gpt_neox")  # model types that do not read head_dim, even if it is set
 SCORE_SCALES = ("query_pre_attn_scalar", "attention_multiplier")  # fields that scale scores instead of the head size
 EMBEDDING_WIDTH = "embedding_size"
-FOLLOW_WIDTH = ("pooler_hidden_size", "pooler_output_size", EMBEDDING_WIDTH)  # fields that may hold the width once more
+FOLLOW_WIDTH = (
+    "pooler_hidden_size",
+    "pooler_output_size",
+    EMBEDDING_WIDTH,
+    "word_embed_proj_dim",
+)  # fields that may hold the width once more
 EMBEDDINGS_APART = ("albert",)  # model types that always map embeddings to the stream, of whatever width
 
 
@@ -162,9 +173,20 @@ def resized(config: PreTrainedConfig, sizes: Sizes, kept: Sequence[int] | None =
     if old.layers and sizes.layers is not None:
         kept = list(range(sizes.layers)) if kept is None else kept
         for setting, values in block_settings(config, old.layers).items():
-            setattr(small, setting, type(values)(values[index] for index in kept))
+            set_block_setting(small, setting, [values[index] for index in kept])
         follow_blocks(small, kept)
     return small
+
+
+def set_block_setting(config: PreTrainedConfig, name: str, values: Sequence[Any]) -> None:
+    """Change a list of a configuration that holds a setting for each block.
+
+    Args:
+        values: the settings, which become a list of the type that the configuration has.
+    """
+    setattr(config, name, type(getattr(config, name))(values))
+    if name == "attention_layers":  # GPT-Neo derives it from a pattern, which is what it saves
+        config.attention_types = [[[value], 1] for value in values]
 
 
 def block_settings(config: PreTrainedConfig, count: int) -> dict[str, Any]:

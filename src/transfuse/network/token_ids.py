@@ -9,15 +9,20 @@ from transfuse.errors import ConfigError
 
 TOKEN_IDS = re.compile(r"\w+_token_(id|index)")  # read by generation, by tokenizers and by the models below
 # Positions are counted from the ID of the padding token.
-POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "roberta-prelayernorm", "mpnet")
+POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "roberta-prelayernorm", "mpnet", "esm")
+TWO_STACKS = ("t5", "mt5", "umt5", "bart", "marian", "whisper")
 TOKEN_IDS_READ = {
     "clip_text_model": ("eos_token_id",),
-    **dict.fromkeys(("t5", "bart", "marian", "whisper"), ("eos_token_id", "pad_token_id", "decoder_start_token_id")),
+    **dict.fromkeys(TWO_STACKS, ("eos_token_id", "pad_token_id", "decoder_start_token_id")),
     "mbart": ("eos_token_id", "pad_token_id"),
     **dict.fromkeys(POSITIONS_AFTER_PADDING, ("pad_token_id",)),
+    "esm": ("pad_token_id", "mask_token_id"),
 }
 LAST_TOKEN_CLASSIFIERS = (  # model types whose classifier reads the last token that is not padding
     "gpt2",
+    "gpt_neo",
+    "opt",
+    "bloom",
     "gpt_neox",
     "llama",
     "mistral",
@@ -29,6 +34,7 @@ LAST_TOKEN_CLASSIFIERS = (  # model types whose classifier reads the last token 
     "gemma2",
     "gemma3_text",
     "olmo2",
+    "olmo3",
     "olmo",
     "smollm3",
     "gemma",
@@ -43,7 +49,7 @@ LAST_TOKEN_CLASSIFIERS = (  # model types whose classifier reads the last token 
 )
 CLASSIFIER = "ForSequenceClassification"
 SAME_PADDING = "if both pad texts with the same token, set it to that token's number in both"
-ENCODERS = ("T5EncoderModel", "T5ForTokenClassification")  # classes that read no token IDs, unlike others of their type
+ENCODERS = ("T5EncoderModel", "T5ForTokenClassification")  # T5, mT5 and UMT5: other classes of theirs read token IDs
 
 
 def reads_token_id(name: str, model_type: str, architecture: str | None) -> bool:
@@ -52,7 +58,7 @@ def reads_token_id(name: str, model_type: str, architecture: str | None) -> bool
     Args:
         architecture: the name of its class; None: any class of its type.
     """
-    if architecture in ENCODERS:
+    if architecture is not None and architecture.endswith(ENCODERS):
         return False
     is_classifier = architecture is None or CLASSIFIER in architecture
     reads_padding = model_type in LAST_TOKEN_CLASSIFIERS and is_classifier

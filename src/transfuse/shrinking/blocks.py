@@ -13,6 +13,8 @@ from transfuse.activations.execution_order import block_stack
 from transfuse.activations.hook_points import HookPoint
 from transfuse.errors import SpecError
 from transfuse.merging.fitting.layer_groups import joined_stream
+from transfuse.network.axes import axis_terms
+from transfuse.network.model import declaration
 from transfuse.network.operations import Junction, Linear, Norm
 from transfuse.network.spec import Spec
 
@@ -119,4 +121,7 @@ def why_not_removable(model: PreTrainedModel, layers: int | None) -> str | None:
         return f"{type(model).__name__} does not have its blocks in one list"
     if getattr(model.config, "scale_attn_by_inverse_layer_idx", False):
         return "scale_attn_by_inverse_layer_idx is true, so what a block computes depends on its number"
-    return None
+    blocks = all_blocks(model, layers)
+    outside = (linear for linear in declaration(model).linears() if blocks.number(linear.name) is None)
+    reader = next((op.name for op in outside if any(len(axis_terms(axis)) > 1 for axis in op.reads)), None)
+    return None if reader is None else f"{reader} reads every block"

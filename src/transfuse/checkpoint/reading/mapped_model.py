@@ -89,7 +89,7 @@ def _with_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor], dtype: 
     for name, values in _buffers(model, dtype).items():
         owner, _, buffer = name.rpartition(".")
         persistent = name in tensors
-        kept = tensors[name].clone() if persistent else values
+        kept = tensors[name].to(values.dtype, copy=True) if persistent else values
         mapped.get_submodule(owner).register_buffer(buffer, kept, persistent=persistent)
     return mapped.eval()
 

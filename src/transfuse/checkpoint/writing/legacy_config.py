@@ -18,6 +18,7 @@ from transfuse.checkpoint.writing.output import write_json
 Json = dict[str, Any]
 LONGROPE = ("type", "short_factor", "long_factor")  # the only keys that transformers 4 accepts for Phi-3
 HEAD = "lm_head.weight"
+T5 = ("t5", "mt5", "umt5")  # model types whose heads transformers 4 ties and scales, or neither
 TOWERS = ("text_config", "vision_config")
 
 
@@ -33,7 +34,8 @@ def add_legacy_keys(folder: Path) -> None:
     file = folder / CONFIG
     config = read_json(file)
     added = with_legacy_keys(config)
-    if config.get("model_type") == "t5" and config.get("scale_decoder_outputs") is False and _has_head(folder):
+    is_unscaled = config.get("model_type") == "mt5" or config.get("scale_decoder_outputs") is False
+    if config.get("model_type") in T5 and is_unscaled and _has_head(folder):
         added["tie_word_embeddings"] = False  # both versions read this as: do not scale outputs
     model_type = config.get("model_type")
     if "id2label" not in config and model_type in CONFIG_MAPPING and CONFIG_MAPPING[model_type]().num_labels != 2:

@@ -49,6 +49,9 @@ class CountingTokenizer:
     def __deepcopy__(self, memo: dict[int, Any]) -> "CountingTokenizer":
         return CountingTokenizer(copy.deepcopy(self.tokenizer, memo), self.cuts)
 
+    def __len__(self) -> int:
+        return len(self.tokenizer)
+
     def __call__(self, *texts: Any, **settings: Any) -> BatchEncoding:
         encoding: BatchEncoding = self.tokenizer(*texts, **settings)
         self.cuts.texts += len(texts[0] if texts else settings["text_target"])

@@ -15,7 +15,7 @@ from transfuse.activations.execution_order import block_stack
 from transfuse.fusion.sizes.block_operations import block_operations, stream_norms
 from transfuse.network.model import Network, declaration, empty_like
 from transfuse.network.operations import Junction, Linear, Norm
-from transfuse.network.sizes import Sizes, block_settings, resized, sizes_of
+from transfuse.network.sizes import Sizes, block_settings, resized, set_block_setting, sizes_of
 from transfuse.network.spec import Spec
 from transfuse.shrinking.blocks import Blocks
 
@@ -35,7 +35,7 @@ def with_idle_blocks(
     mine, others = block_settings(config, count), {} if like is None else block_settings(like, count)
     for name in mine.keys() & others.keys():
         settings = [mine[name][block] if block in places else value for block, value in enumerate(others[name])]
-        setattr(config, name, type(mine[name])(settings))
+        set_block_setting(config, name, settings)
     deeper = empty_like(model, config)
     stack, _ = block_stack(model, len(places))
     stored = model.state_dict()

@@ -1,4 +1,4 @@
-"""Gemma 2 and 3 (Gemma Team, 2024, 2025) and OLMo-2 (OLMo Team, 2024): norms at the end of each branch.
+"""Gemma 2 and 3 (Gemma Team, 2024, 2025) and OLMo-2 and 3 (OLMo Team, 2024, 2025): norms at the end of each branch.
 
 The gain of such a norm scales the output of a branch and cannot be folded, so that units of the stream may be permuted
 and change sign, but not rotate. Gemma stores gains as g - 1 and also has norms in front of each branch. OLMo-2 reads
@@ -69,4 +69,5 @@ ARCHITECTURES = {
     **decoder.architectures("Gemma2", gemma(lambda s, config, i, block: rotary_heads(s, config, i))),
     **{name: _gemma3[name] for name in ("Gemma3ForCausalLM", "Gemma3TextForSequenceClassification", "Gemma3TextModel")},
     **decoder.architectures("Olmo2", olmo2),
+    **decoder.architectures("Olmo3", olmo2),
 }

@@ -22,12 +22,22 @@ def bias_if(present: object) -> str | None:
 
 
 def feed_forward(
-    s: Builder, i: object, reads: Readable, units: int, writes: Space, names: tuple[str, str], bias: str | None = "bias"
+    s: Builder,
+    i: object,
+    reads: Readable,
+    units: int,
+    writes: Space,
+    names: tuple[str, str],
+    bias: str | None = "bias",
+    activation: str = "gelu",
 ) -> None:
-    """Declare two linear maps around an activation."""
+    """Declare two linear maps around an activation, whose units may be scaled if it is a ReLU."""
     hidden = s.free(f"{i}.hidden", units)
-    s.linear(names[0], reads, hidden, bias)
-    s.linear(names[1], hidden, writes, bias)
+    axis: Axis = hidden
+    if activation == "relu":
+        axis = hidden * s.free(f"{i}.scale", 1, Group.POSITIVE, within=hidden)
+    s.linear(names[0], reads, axis, bias)
+    s.linear(names[1], axis, writes, bias)
 
 
 def gated_feed_forward(

@@ -8,7 +8,7 @@ from transfuse.network.families.parts import Config, Readable, Trunk
 from transfuse.network.space import Group, Space
 from transfuse.network.spec import Spec
 
-Encode = Callable[[Config, str], tuple[Builder, Space, Space, Space]]
+Encode = Callable[[Config, str], tuple[Builder, Space, Space, Readable]]
 
 
 def normed_output(s: Builder, trunk: Trunk) -> Readable:
@@ -79,8 +79,8 @@ def token_classifiers(stem: str, encode: Encode, prefix: str) -> dict[str, Calla
 
     Args:
         stem: the start of the class names.
-        encode: declares an encoder whose names begin with a given prefix, and returns the builder and the spaces of
-            vocabulary, token embeddings and output.
+        encode: declares an encoder whose names begin with a given prefix, and returns the builder, the spaces of
+            vocabulary and token embeddings, and the output.
     """
     heads = {"ForTokenClassification": "classifier", "ForQuestionAnswering": "qa_outputs"}
     return {f"{stem}{ending}": partial(_token_classifier, encode, prefix, name) for ending, name in heads.items()}

@@ -1,25 +1,33 @@
-"""T5 (Raffel et al., 2020): encoder and decoder, RMSNorm, no biases, a bias for each head and distance.
+"""T5 (Raffel et al., 2020), mT5 (Xue et al., 2021) and UMT5 (Chung et al., 2023): encoder and decoder.
 
-Both stacks share the token embeddings, and therefore the basis of the stream. All layers of a stack share a table of
-distances, so that their heads are permuted together. Hidden units of the first version may be scaled, since they go
+They have RMSNorm, no biases, and a bias for each head and distance. Both stacks share the token embeddings, and
+therefore the basis of the stream. All layers of a stack share a table of distances, so that their heads are permuted
+together; in UMT5, each layer has a table of its own. Hidden units of the first version may be scaled, since they go
 through a ReLU.
 """
 
 from collections.abc import Callable
 
 from transfuse.network.builder import Builder
-from transfuse.network.families.parts import Config, Readable, Trunk, gated_feed_forward, token_embedding
+from transfuse.network.families.parts import (
+    Config,
+    Readable,
+    Trunk,
+    feed_forward,
+    gated_feed_forward,
+    token_embedding,
+)
 from transfuse.network.families.parts_attention import attention_with_heads
 from transfuse.network.families.parts_heads import language_head, linear_head, normed_output, pooler
-from transfuse.network.space import Axis, Group, Space
+from transfuse.network.space import Space
 from transfuse.network.spec import Spec
 
 
 def conditional_generation(config: Config) -> Spec:
-    """T5ForConditionalGeneration."""
+    """T5ForConditionalGeneration, MT5ForConditionalGeneration, UMT5ForConditionalGeneration."""
     s = Builder("t5")
     language_head(s, config, _both(s, config, ""))
-    if config.scale_decoder_outputs:
+    if config.model_type != "mt5" and config.scale_decoder_outputs:
         s.mark_as_divided("decoder.final_layer_norm")
     return s.build()
 
@@ -62,14 +70,15 @@ def question_answering(config: Config) -> Spec:
     return s.build()
 
 
-ARCHITECTURES: dict[str, Callable[[Config], Spec]] = {
-    "T5ForConditionalGeneration": conditional_generation,
-    "T5ForSequenceClassification": sequence_classifier,
-    "T5ForTokenClassification": token_classifier,
-    "T5ForQuestionAnswering": question_answering,
-    "T5EncoderModel": encoder_model,
-    "T5Model": model,
+CLASSES: dict[str, Callable[[Config], Spec]] = {
+    "ForConditionalGeneration": conditional_generation,
+    "ForSequenceClassification": sequence_classifier,
+    "ForTokenClassification": token_classifier,
+    "ForQuestionAnswering": question_answering,
+    "EncoderModel": encoder_model,
+    "Model": model,
 }
+ARCHITECTURES = {f"{stem}{ending}": declare for stem in ("T5", "MT5", "UMT5") for ending, declare in CLASSES.items()}
 
 
 def _encoder(s: Builder, config: Config, p: str) -> Trunk:
@@ -93,10 +102,8 @@ def _stack(
     """Declare blocks of self-attention, of attention to `memory` if given, and of a feed-forward network."""
     width = config.d_model
     s.embedding(f"{p}.embed_tokens", vocabulary, token)
-    head = s.free(f"{name}.head", config.num_heads)
     distance = s.fixed("distance", config.relative_attention_num_buckets)
-    s.part = "attention"
-    s.parameter(f"{p}.block.0.layer.0.SelfAttention.relative_attention_bias.weight", distance, head)
+    head = s.free(f"{name}.head", config.num_heads)
     x = token
     for i in range(layers):
         block = f"{p}.block.{i}.layer"
@@ -104,6 +111,10 @@ def _stack(
         attended = s.free(f"{label}.attention", width)
         mlp = s.free(f"{label}.mlp", width)
         s.part = "attention"
+        if config.model_type == "umt5":
+            head = s.free(f"{label}.head", config.num_heads)
+        if i == 0 or config.model_type == "umt5":
+            s.parameter(f"{block}.0.SelfAttention.relative_attention_bias.weight", distance, head)
         h = s.rms_norm(f"{block}.0.layer_norm", x)
         _attend(s, config, f"{block}.0.SelfAttention", label, head, h, h, attended)
         x = s.join(f"{label}.middle", x, attended)
@@ -134,9 +145,4 @@ def _feed_forward(s: Builder, config: Config, p: str, label: str, reads: Readabl
     if config.is_gated_act:
         gated_feed_forward(s, label, reads, config.d_ff, writes, (f"{p}.wi_0", f"{p}.wi_1", f"{p}.wo"))
         return
-    hidden = s.free(f"{label}.hidden", config.d_ff)
-    units: Axis = hidden
-    if config.dense_act_fn == "relu":
-        units = hidden * s.free(f"{label}.scale", 1, Group.POSITIVE, within=hidden)
-    s.linear(f"{p}.wi", reads, units, bias=None)
-    s.linear(f"{p}.wo", units, writes, bias=None)
+    feed_forward(s, label, reads, config.d_ff, writes, (f"{p}.wi", f"{p}.wo"), None, config.dense_act_fn)
