@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from cases import GPT2
+from cases import GPT2, NEO
 from cli_inputs import Run, by_path, one_line
 from languages import TEXTS, gpt2, llama, saved, t5
 from safetensors.torch import load_file, save_file
@@ -17,6 +17,8 @@ from transformers import (
     GenerationConfig,
     GPT2Config,
     GPT2ForSequenceClassification,
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
@@ -112,12 +114,22 @@ def bare_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return renamed | {f"h.{i}.attn.masked_bias": torch.tensor(-1e4) for i in range(2)}
 
 
+def with_masks(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """As the GPT-Neo checkpoints, with the causal mask of every layer."""
+    masks = {f"transformer.h.{i}.attn.attention.bias": torch.ones(1, 1, 12, 12).tril().bool() for i in range(2)}
+    return tensors | masks | {f"transformer.h.{i}.attn.attention.masked_bias": torch.tensor(-1e9) for i in range(2)}
+
+
+def gpt_neo(words: int) -> GPTNeoForCausalLM:
+    return GPTNeoForCausalLM(GPTNeoConfig(**{**NEO, "vocab_size": words}))
+
+
 def bert(words: int) -> BertForMaskedLM:
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
     return BertForMaskedLM(BertConfig(vocab_size=words, max_position_embeddings=16, **sizes))
 
 
-@pytest.mark.parametrize(("build", "rename"), [(bert, old_names), (gpt2, bare_names)])
+@pytest.mark.parametrize(("build", "rename"), [(bert, old_names), (gpt2, bare_names), (gpt_neo, with_masks)])
 @pytest.mark.parametrize("pickled", [False, True])
 def test_old_checkpoints(build, rename, pickled, tmp_path: Path, run: Run) -> None:
     """They load, fuse as the new ones do, keep their names, and reload without a missing or unexpected key."""
@@ -134,7 +146,7 @@ def test_old_checkpoints(build, rename, pickled, tmp_path: Path, run: Run) -> No
         one_line(run("fuse", a, b, "-o", tmp_path / "out"), ["--allow-pickle"])
     ran = run("fuse", a, b, "-o", tmp_path / "out", *(["--allow-pickle"] if pickled else []))
     assert ran.status == 0, ran
-    constants = ("position_ids", "masked_bias")
+    constants = ("position_ids", "masked_bias", "attention.bias")
     assert {*load_file(tmp_path / "out" / "model.safetensors")} == {
         name for name in rename(load_file(tmp_path / "new" / "model.safetensors")) if not name.endswith(constants)
     }
