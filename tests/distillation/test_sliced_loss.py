@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from cases import CASES, Case
+from cases import CASES, GPT2, Case
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import OPTConfig, OPTForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model
+from transformers.modeling_outputs import CausalLMOutput
 
 from transfuse.base.batch import IGNORED_LABEL, cast, labels_of
 from transfuse.config.literals import LearningOptions
@@ -29,6 +30,8 @@ NAMES = (
     "GPT2LMHeadModel",
     "GPT2LMHeadModel-tie_word_embeddings",
     "GPTNeoXForCausalLM",
+    "OPTForCausalLM",
+    "OPTForCausalLM-word_embed_proj_dim-do_layer_norm_before",
     "LlamaForCausalLM",
     "Gemma2ForCausalLM",  # caps its logits
     "T5ForConditionalGeneration",  # has no trunk of its own, so its logits are computed at once
@@ -202,13 +205,17 @@ def test_slices_share_weights_that_are_rounded_once(name: str, monkeypatch) -> N
     assert (found[matrix] - due[matrix]).norm() < 0.05 * due[matrix].norm()
 
 
+class Around(GPT2LMHeadModel):
+    """It calls its trunk in a way that replaced states do not reach its head."""
+
+    def forward(self, input_ids, attention_mask):
+        states = GPT2Model.forward(self.transformer, input_ids, attention_mask=attention_mask)
+        return CausalLMOutput(logits=self.lm_head(states.last_hidden_state))
+
+
 def test_a_model_that_goes_around_its_trunk_is_computed_at_once():
-    """OPT calls a part of its trunk: replaced states would not reach its head."""
     torch.manual_seed(0)
-    config = OPTConfig(
-        vocab_size=31, hidden_size=12, ffn_dim=8, num_hidden_layers=1, num_attention_heads=2, word_embed_proj_dim=12
-    )
-    model = OPTForCausalLM(config).eval()
+    model = Around(GPT2Config(**GPT2)).eval()
     ids = torch.randint(3, 31, (2, 6))
     labels = ids.clone()
     labels[:, :2] = IGNORED_LABEL
@@ -216,3 +223,17 @@ def test_a_model_that_goes_around_its_trunk_is_computed_at_once():
     answers = answer_states(model, batch)
     torch.testing.assert_close(answers.logits(), predict(model, batch))
     assert len(answers) == 8
+
+
+@pytest.mark.parametrize("name", ["GPT2LMHeadModel", "OPTForCausalLM"])
+def test_a_trunk_runs_once(name):
+    """OPT calls a part of its base model, and not the base model itself."""
+    case = next(case for case in CASES if case.name == name)
+    model = case.build()
+    runs = []
+    for module in model.modules():
+        if isinstance(module, torch.nn.Embedding):
+            module.register_forward_hook(lambda module, *_: runs.append(module))
+    answers = answer_states(model, labeled(case, model))
+    assert len(runs) == len({*runs}) == 2
+    assert answers.states.shape[1] == model.config.hidden_size

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from transfuse.activations.hooks import MAX_SAMPLES
-from transfuse.base.batch import Batch, on_device, split_batch, token_mask, without_labels
+from transfuse.base.batch import Batch, batch_size, on_device, split_batch, token_mask, without_labels
 from transfuse.base.budget import FLOAT64_BYTES
 from transfuse.base.grouping import groups_within
 
@@ -57,6 +57,8 @@ def input_moments(
     moved: Batch = {}
 
     def add(name: str, inputs: Tensor) -> None:
+        if inputs.ndim == 2 and len(inputs) % batch_size(moved) == 0:  # OPT joins the tokens of all samples
+            inputs = inputs.unflatten(0, (batch_size(moved), -1))
         mask = token_mask(moved, name, inputs.shape) if inputs.ndim == 3 else None
         rows = inputs.flatten(0, -2) if mask is None else inputs[mask.bool()]
         counts[name] = counts.get(name, 0) + len(rows)

@@ -140,7 +140,7 @@ def answer_states(model: PreTrainedModel, batch: Batch) -> AnswerStates:
     The head is the whole rest of the model: a transform, a bias, a cap on logits. The logits of models without a
     separate trunk, of those that go around it, and of those with one label per sample, are computed at once.
     """
-    trunk = model.base_model
+    trunk = _trunk(model)
     embedding = model.get_output_embeddings()
     if is_labeled_per_sample(batch) or trunk is model or embedding is None:
         moved = on_device(batch, model.device)
@@ -151,7 +151,7 @@ def answer_states(model: PreTrainedModel, batch: Batch) -> AnswerStates:
     states = output.last_hidden_state[(batch["labels"] != IGNORED_LABEL).to(model.device)]
     head = partial(_head_logits, model, type(output), inputs)
     with torch.no_grad():
-        if len(states) and len(head(states[:1])) != 1:  # it calls a part of its trunk instead, as OPT does
+        if len(states) and len(head(states[:1])) != 1:  # it calls parts of its trunk instead
             moved = on_device(batch, model.device)
             return given_logits(logits(model, moved, embedding))
     return AnswerStates(states, embedding.weight.shape[0], head)
@@ -177,6 +177,12 @@ def unchanged_values(values: Tensor) -> Tensor:
     return values
 
 
+def _trunk(model: PreTrainedModel) -> nn.Module:
+    """Return the part of a model that its head reads: the base model, or its only part, which OPT calls directly."""
+    parts = list(model.base_model.children())
+    return parts[0] if len(parts) == 1 and isinstance(parts[0], PreTrainedModel) else model.base_model
+
+
 def _head_logits(
     model: PreTrainedModel, output: type, inputs: dict[str, Tensor], states: Float[Tensor, "answer unit"]
 ) -> Float[Tensor, "answer cls"]:
@@ -186,7 +192,7 @@ def _head_logits(
         output: class of the trunk's output.
         inputs: any inputs, which only the trunk reads.
     """
-    trunk = model.base_model
+    trunk = _trunk(model)
     replaced = vars(trunk).get("forward")  # set by a wrapper such as accelerate
     trunk.forward = lambda *_, **__: output(last_hidden_state=states.unsqueeze(0))
     try:
