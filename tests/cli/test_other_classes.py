@@ -15,7 +15,7 @@ from transfuse.errors import SpecError
     [
         ("RoFormerForMaskedLM", {}, True),
         ("CodeGenForCausalLM", {}, True),
-        ("PegasusForConditionalGeneration", {}, True),
+        ("BlenderbotForConditionalGeneration", {}, True),
         ("SwinForImageClassification", {}, True),
         ("LlavaForConditionalGeneration", {}, False),
         ("Gemma3ForConditionalGeneration", {}, False),

@@ -193,7 +193,10 @@ TASKS: dict[str, Task] = {
     "CLIPModel": PAIRS,
     "SiglipModel": PAIRS,
 }
-TWO_STACKS = ("T5Model", "MT5Model", "UMT5Model", "BartModel", "MBartModel")  # without a head: both read the same text
+TWO_STACKS = (  # encoders and decoders without a head, which read the same text
+    *("T5Model", "MT5Model", "UMT5Model"),
+    *("BartModel", "MBartModel", "PegasusModel", "M2M100Model"),
+)
 VISION_PREFIXES = (
     "ViT",
     "DeiT",

@@ -10,7 +10,7 @@ from transfuse.errors import ConfigError
 TOKEN_IDS = re.compile(r"\w+_token_(id|index)")  # read by generation, by tokenizers and by the models below
 # Positions are counted from the ID of the padding token.
 POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "roberta-prelayernorm", "mpnet", "esm")
-TWO_STACKS = ("t5", "mt5", "umt5", "bart", "marian", "whisper")
+TWO_STACKS = ("t5", "mt5", "umt5", "bart", "pegasus", "m2m_100", "marian", "whisper")
 TOKEN_IDS_READ = {
     "clip_text_model": ("eos_token_id",),
     **dict.fromkeys(TWO_STACKS, ("eos_token_id", "pad_token_id", "decoder_start_token_id")),

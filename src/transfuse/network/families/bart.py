@@ -1,9 +1,13 @@
-"""BART (Lewis et al., 2020), mBART (Liu et al., 2020) and Marian (Junczys-Dowmunt et al., 2018): encoder and decoder.
+"""BART (Lewis et al., 2020) and models like it, each with an encoder and a decoder.
 
-BART has its norms behind the residual additions, mBART in front of the branches and at the end of both stacks. Both
-norm the sum of the embeddings in the stream itself, so that its units can only be permuted. Both stacks share the token
-embeddings, and therefore the basis of the stream. Marian is a BART with sinusoids as positions and without that first
-norm. The sinusoids are not saved, but computed whenever a model is loaded, so that they fix the basis of the stream.
+They are mBART (Liu et al., 2020), Pegasus (Zhang et al., 2020), M2M-100 (Fan et al., 2020), whose class NLLB has, and
+Marian (Junczys-Dowmunt et al., 2018).
+
+BART and Marian have their norms behind the residual additions, the others in front of the branches and at the end of
+both stacks. BART and mBART norm the sum of the embeddings in the stream itself, so that its units can only be permuted.
+Both stacks share the token embeddings, and therefore the basis of the stream. The others have sinusoids as positions.
+Pegasus stores them. Those of Marian and M2M-100 are computed whenever a model is loaded, so that they fix the basis of
+the stream.
 """
 
 from collections.abc import Callable
@@ -12,18 +16,20 @@ from transfuse.errors import SpecError
 from transfuse.network.builder import Builder
 from transfuse.network.families.parts import Config, Readable, Trunk
 from transfuse.network.families.parts_heads import language_head, linear_head, normed_output, pooler
-from transfuse.network.families.parts_stacks import stack_blocks, stream
+from transfuse.network.families.parts_stacks import PRE_NORM, stack_blocks, stream
 from transfuse.network.space import Space
 from transfuse.network.spec import Spec
 
 
 def conditional_generation(family: str) -> Callable[[Config], Spec]:
-    """BartForConditionalGeneration, MBartForConditionalGeneration, MarianMTModel."""
+    """BartForConditionalGeneration, MBartForConditionalGeneration, M2M100ForConditionalGeneration, MarianMTModel."""
 
     def declare(config: Config) -> Spec:
         s = Builder(family)
         trunk = _both(s, config, "model.")
         language_head(s, config, trunk)
+        if family == "m2m_100":
+            return s.build()
         s.part = "head"
         s.table("final_logits_bias", (s.fixed("one", 1),), trunk.vocabulary)
         return s.build()
@@ -56,7 +62,7 @@ def question_answering(family: str) -> Callable[[Config], Spec]:
 
 
 def model(family: str) -> Callable[[Config], Spec]:
-    """BartModel, MBartModel: the outputs of both stacks are outputs of the network."""
+    """BartModel, MBartModel, PegasusModel, M2M100Model: the outputs of both stacks are outputs of the network."""
 
     def declare(config: Config) -> Spec:
         s = Builder(family)
@@ -76,7 +82,13 @@ ARCHITECTURES: dict[str, Callable[[Config], Spec]] = {
         "ForQuestionAnswering": question_answering,
         "Model": model,
     }.items()
-} | {"MarianMTModel": conditional_generation("marian")}
+}
+for stem, family in (("Pegasus", "pegasus"), ("M2M100", "m2m_100")):
+    ARCHITECTURES |= {
+        f"{stem}ForConditionalGeneration": conditional_generation(family),
+        f"{stem}Model": model(family),
+    }
+ARCHITECTURES["MarianMTModel"] = conditional_generation("marian")
 
 
 def _both(s: Builder, config: Config, p: str) -> Trunk:
@@ -92,19 +104,21 @@ def _both(s: Builder, config: Config, p: str) -> Trunk:
 
 
 def _last_norm(s: Builder, p: str) -> Callable[..., Readable]:
-    """Return what declares the norm at the end of a stack, which only mBART has."""
-    return lambda axis: s.norm(f"{p}.layer_norm", axis) if s.family == "mbart" else axis
+    """Return what declares the norm at the end of a stack, if norms are in front of the branches."""
+    return lambda axis: s.norm(f"{p}.layer_norm", axis) if s.family in PRE_NORM else axis
 
 
 def _stack(s: Builder, config: Config, p: str, name: str, token: Space, memory: Readable | None = None) -> Space:
     """Declare the embeddings of a stack and its blocks, with attention to `memory` if given."""
     stack = f"{p}{name}"
-    position = stream(s, f"{name}.position", config.d_model)
     s.embedding(f"{stack}.embed_tokens", s.fixed("vocabulary", config.vocab_size), token)
-    is_marian = s.family == "marian"
-    rows = s.fixed("position_id", config.max_position_embeddings + (0 if is_marian else 2))
-    s.embedding(f"{stack}.embed_positions", rows, position)
-    x = s.join(f"{name}.embed", token, position)
-    if not is_marian:
+    x = token
+    is_learned = s.family in ("bart", "mbart")
+    if s.family != "m2m_100":  # whose positions are no parameter
+        position = stream(s, f"{name}.position", config.d_model)
+        rows = s.fixed("position_id", config.max_position_embeddings + (2 if is_learned else 0))
+        s.embedding(f"{stack}.embed_positions", rows, position)
+        x = s.join(f"{name}.embed", token, position)
+    if is_learned:
         s.post_norm(f"{stack}.layernorm_embedding", x)
     return stack_blocks(s, config, stack, name, x, memory)

@@ -1,6 +1,6 @@
 """The stacks of BART and its kind: blocks of attention, in the decoder also to the encoder, and a feed-forward network.
 
-mBART and Whisper have a norm in front of each branch, BART and Marian behind each residual addition.
+BART and Marian have a norm behind each residual addition, the others in front of each branch.
 """
 
 from transfuse.network.builder import Builder
@@ -8,12 +8,13 @@ from transfuse.network.families.parts import Config, Readable, bias_if, feed_for
 from transfuse.network.families.parts_attention import attention
 from transfuse.network.space import Space
 
-PRE_NORM = ("mbart", "whisper")
+PRE_NORM = ("mbart", "pegasus", "m2m_100", "whisper")
+FIXED = ("marian", "m2m_100")
 
 
 def stream(s: Builder, name: str, width: int) -> Space:
-    """Return a space of what is added to the stream, whose basis is fixed in Marian."""
-    return (s.fixed if s.family == "marian" else s.free)(name, width)
+    """Return a space of what is added to the stream, whose basis is fixed in Marian and M2M-100."""
+    return (s.fixed if s.family in FIXED else s.free)(name, width)
 
 
 def stack_blocks(s: Builder, config: Config, p: str, name: str, x: Space, memory: Readable | None = None) -> Space:
