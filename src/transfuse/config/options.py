@@ -200,6 +200,10 @@ class Options(TrainingLength):
             return learnable if data and aligned else "mean"
         return self.merge
 
+    def needs_no_declaration(self, has_base: bool) -> bool:
+        """Return whether models are merged as they are, so that their class needs no declaration."""
+        return self.align == "none" or (has_base and "align" not in self.model_fields_set)
+
     def without_alignment(self) -> Self:
         """Return the options for models that need no alignment, where the user chose none."""
         options = self.model_copy(update={"align": "none"})

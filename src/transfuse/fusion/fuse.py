@@ -1,6 +1,7 @@
 """Fuse models, given as paths or loaded, into one model that can be saved."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from transformers import PreTrainedModel
 
 from transfuse.alignment.exact.original_form import original_form
 from transfuse.base.batch import has_targets
+from transfuse.base.lazy import Lazy
 from transfuse.base.printable import printable
 from transfuse.base.progress import Progress, as_progress, silent
 from transfuse.base.timing import Stopwatch
@@ -103,7 +105,7 @@ def merge(matched: Matched, progress: Progress | bool = silent, processor: Any =
     merged = MERGE_FUNCTIONS[method](request)
     if not isinstance(merged, Mapping | PreTrainedModel):
         raise SpecError(f"merge {method}: returned a {type(merged).__name__}; return tensors by name, or a model")
-    fused = _finalize(matched, _in_own_form(matched, merged), progress)
+    fused = _finalize(matched, _in_own_form(matched, _with_whole_numbers(matched, merged)), progress)
     watch.lap("merging")
     record = fusion_record(matched, method, request.record)
     if growth_is_unused(record):
@@ -179,6 +181,19 @@ def _originals(matched: Matched) -> dict[int, PreTrainedModel]:
     if not ALIGNMENTS[matched.options.align]:
         numbers += [number for number, rows in enumerate(matched.inputs.rows, 1) if rows is None]
     return {number: networks[number].model for number in numbers} | dict(matched.inputs.whole)
+
+
+def _with_whole_numbers(
+    matched: Matched, merged: Mapping[str, Tensor] | PreTrainedModel
+) -> Mapping[str, Tensor] | PreTrainedModel:
+    """Return merged tensors with those of whole numbers as in the anchor, such as counts of batches in ResNet."""
+    stored = matched.anchor.state_dict()
+    whole = [name for name, values in stored.items() if not values.is_floating_point()]
+    if not whole or isinstance(merged, PreTrainedModel):
+        return merged
+    anchor = matched.networks[0].tensors
+    sources = {name: anchor if name in whole else merged for name in merged}
+    return Lazy({name: partial(source.__getitem__, name) for name, source in sources.items()})
 
 
 def _in_own_form(

@@ -86,7 +86,8 @@ def _from_base(base: Tensor, tuned: Tensor) -> list[float]:
 def compared_matrices(spec: Spec, tensors: Tensors, count: int | None, borrowed: Collection[str] = ()) -> list[str]:
     """Return the names of matrices whose rows and columns stand for units without identity.
 
-    If there are none, because the stream is fixed, these are the matrices whose rows or columns do.
+    If there are none, because the stream is fixed, these are the matrices whose rows or columns do, and if nothing is
+    known of a class, all matrices.
 
     Args:
         count: of these, at most so many from all depths; None: all.
@@ -94,6 +95,8 @@ def compared_matrices(spec: Spec, tensors: Tensors, count: int | None, borrowed:
     """
     own = [op for op in spec.linears() if op.matrix in tensors and op.matrix not in borrowed]
     names = [op.matrix for op in own if _is_compared(op, all)] or [op.matrix for op in own if _is_compared(op, any)]
+    if not spec.linears():
+        names = [name for name, axes in spec.tensors().items() if len(axes) == 2 and name not in borrowed]
     if count is None or len(names) <= count:
         return names
     step = (len(names) - 1) / (count - 1)

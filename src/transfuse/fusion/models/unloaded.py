@@ -7,6 +7,8 @@ from typing import Generic
 from transformers import PreTrainedModel
 
 from transfuse.checkpoint.reading.load import Model
+from transfuse.config.options import Options
+from transfuse.errors import ConfigError
 from transfuse.fusion.models.compatible import borrowed_by_sources, check_compatible, empty_model, with_anchor_form
 from transfuse.fusion.models.shared_base import MATRICES, Chosen, readable_networks, resolve_alignment
 from transfuse.fusion.models.vocabulary import ONE_VOCABULARY, OTHER_VOCABULARIES, Rows, token_rows, with_anchor_tokens
@@ -14,6 +16,8 @@ from transfuse.fusion.planning.plan import Estimate
 from transfuse.fusion.planning.streaming_choice import streaming_obstacle
 from transfuse.fusion.sizes.changes import larger_models, size_changes
 from transfuse.fusion.sizes.samples import SizeSamples
+from transfuse.network.families import is_declared
+from transfuse.network.families.undeclared import take_undeclared
 from transfuse.network.model import Network
 
 
@@ -63,8 +67,12 @@ def unloaded_models(
         TransfuseError: a model cannot be read, or the models are not compatible.
     """
     stored = [empty_model(model, options) for model in models]
+    for model in stored:
+        take_undeclared(type(model).__name__, options.needs_no_declaration(has_base))
     anchored = with_anchor_form(stored, names, options, size_samples, like)
     rows = token_rows(models, anchored, options.vocab, ONE_VOCABULARY if has_base else OTHER_VOCABULARIES)
+    if not is_declared(type(stored[0]).__name__):
+        _check_undeclared(type(stored[0]).__name__, options, has_data, rows)
     check_compatible(with_anchor_tokens(anchored, rows), names, 0 if options.needs_equal_widths else like)
     networks: list[Network] = []  # files lack what anchored models have more of
     if not any(size_changes(*pair).keys() - {"layers"} for pair in zip(stored, anchored, strict=True)):
@@ -75,3 +83,21 @@ def unloaded_models(
     paths = [str(model) for model in models if not isinstance(model, PreTrainedModel)]
     obstacle = streaming_obstacle(paths, stored, anchored, names, resolved, has_data)
     return UnloadedModels(stored, anchored, rows, resolved, correlation, estimate, obstacle)
+
+
+def _check_undeclared(architecture: str, options: Options, has_data: bool, rows: Sequence[Rows | None]) -> None:
+    """Check what a class without a declaration cannot do.
+
+    Raises:
+        ConfigError: its models have different vocabularies, or are to be fitted or trained.
+    """
+    if any(row is not None for row in rows):
+        raise ConfigError(
+            f"vocab: {architecture} has no declaration, so it is not known which of its tensors belong to tokens; give"
+            " models with one vocabulary"
+        )
+    if options.merging(has_data) in ("least-squares", "learned"):
+        raise ConfigError(
+            f"merge: {architecture} has no declaration, so its layers can neither be fitted nor trained; choose a merge"
+            " by weights, such as mean or, with base, ties"
+        )

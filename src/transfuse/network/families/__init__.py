@@ -40,6 +40,7 @@ from transfuse.network.families import (
     whisper,
 )
 from transfuse.network.families.nearest import nearest
+from transfuse.network.families.undeclared import UNALIGNED, undeclared
 from transfuse.network.spec import Spec
 
 Family = Callable[[PreTrainedConfig], Spec]
@@ -53,19 +54,25 @@ MODULES = (
 FAMILIES: dict[str, Family] = {name: declare for module in MODULES for name, declare in module.ARCHITECTURES.items()}
 
 
+def is_declared(architecture: str) -> bool:
+    """Return whether a family declares a class, given its name."""
+    return architecture in FAMILIES
+
+
 def declare(config: PreTrainedConfig, architecture: str) -> Spec:
     """Return the declaration of a checkpoint, by the name of its transformers class.
 
     Raises:
-        SpecError: no family declares this class, or its declaration fails.
+        SpecError: no family declares this class, and nobody asked for it without alignment; or its declaration fails.
     """
-    if architecture not in FAMILIES:
+    if not is_declared(architecture) and architecture not in UNALIGNED:
         raise SpecError(
             f"{architecture} (model type {config.model_type}) is not supported; {nearest(config, FAMILIES)}."
-            " Or declare this class in a file (docs/adding-a-family.md), and pass --spec FILE"
+            " Or declare this class in a file (docs/adding-a-family.md), and pass --spec FILE. Models that were"
+            " fine-tuned from one base can be fused without alignment: --align none"
         )
     try:
-        spec = FAMILIES[architecture](config)
+        spec = FAMILIES[architecture](config) if is_declared(architecture) else undeclared(config, architecture)
     except TransfuseError:
         raise
     except Exception as error:  # declarations of users may raise anything, and a configuration may lack a value
