@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 from cli_inputs import SIZES, Run, World, one_line
 from kinds import bert
-from transformers import BertForMaskedLM, BertForSequenceClassification, ViTConfig, ViTForImageClassification
+from transformers import (
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    MambaConfig,
+    MambaForCausalLM,
+    ViTConfig,
+    ViTForImageClassification,
+)
 
 from transfuse.base.sizes import format_bytes, parse_bytes
 from transfuse.checkpoint.reading import load
@@ -126,3 +133,11 @@ def test_blocks_that_a_shallower_model_gets(world: World, run: Run, tmp_path: Pa
     one_line(run("plan", shallow, world.a), ["has 2 blocks, the anchor has 1; give --data", "or put it first"])
     ran = run("plan", shallow, world.a, "--data", world.images)
     assert "goes from 2 blocks to 1 block" in " ".join(ran.out.split())
+
+
+def test_of_a_class_without_a_declaration(tmp_path: Path, run: Run) -> None:
+    config = MambaConfig(hidden_size=16, num_hidden_layers=1, vocab_size=31, state_size=4)
+    for name in ("a", "b"):
+        MambaForCausalLM(config).save_pretrained(tmp_path / name)
+    ran = run("plan", tmp_path / "a", tmp_path / "b", "--align", "none")
+    assert "blocks: none known, so tensors are paired by name" in ran.out

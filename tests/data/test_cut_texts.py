@@ -1,16 +1,19 @@
 """Texts that a model cuts off are counted, whatever it reads of a sample."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cases import ESM, T5
+from cases import BART, ESM, T5
 from datasets import Dataset
 from kept_warnings import KeptWarnings
 from kinds import NAMES, WORDS, bert, classes, clip, tokenizer
 from languages import gpt2, saved
 from PIL import Image
+from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
+from tokenizers.implementations import SentencePieceBPETokenizer
 from transformers import (
     AutoModelForCausalLM,
     BertForQuestionAnswering,
@@ -24,6 +27,10 @@ from transformers import (
     EsmTokenizer,
     GPT2Config,
     GPT2LMHeadModel,
+    M2M100Config,
+    M2M100ForConditionalGeneration,
+    M2M100Tokenizer,
+    NllbTokenizer,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -32,7 +39,7 @@ from transfuse import evaluate
 from transfuse.config.data_options import DataOptions
 from transfuse.data.load import load_samples
 from transfuse.data.text.blocks import in_blocks
-from transfuse.errors import ConfigError
+from transfuse.errors import CheckpointError, ConfigError
 
 SHORT, LONG = "anna sees apples", "anna sees apples " * 9  # 24 tokens with the two at the ends fit
 LAST = "anna sees apples " * 7 + "anna"  # as many as fit
@@ -78,6 +85,44 @@ def test_sources_and_targets_count(tmp_path: Path) -> None:
     samples, told = Dataset.from_dict({"source": [SHORT, LONG], "target": [LONG, LONG]}), KeptWarnings()
     evaluate(model, samples, processor=tokenizer(), progress=told)
     assert told.lines[0].endswith("3 of 4 texts are longer than 24 tokens; the model reads the beginning only")
+
+
+def nllb(folder: Path) -> NllbTokenizer:
+    words = SentencePieceBPETokenizer()
+    words.train_from_iterator([LONG], 40, special_tokens=["<s>", "<pad>", "</s>", "<unk>"], show_progress=False)
+    found = json.loads(words._tokenizer.to_str())["model"]
+    return NllbTokenizer(vocab=found["vocab"], merges=[*map(tuple, found["merges"])], src_lang="eng_Latn")
+
+
+def m2m(folder: Path) -> M2M100Tokenizer:
+    SentencePieceTrainer.train(
+        sentence_iterator=iter([LONG]),
+        model_prefix=str(folder / "words"),
+        vocab_size=20,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    pieces = SentencePieceProcessor(model_file=str(folder / "words.model"))
+    vocabulary = ["<s>", "<pad>", "</s>", "<unk>", *(pieces.id_to_piece(number) for number in range(3, len(pieces)))]
+    (folder / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(vocabulary)}))
+    return M2M100Tokenizer(str(folder / "vocab.json"), str(folder / "words.model"), src_lang="en")
+
+
+@pytest.mark.parametrize("make", [nllb, m2m])
+def test_targets_whose_language_is_not_known(make: Callable[[Path], Any], tmp_path: Path) -> None:
+    """NLLB takes that of the sources, and M2M-100 stops."""
+    samples, told, words = Dataset.from_dict({"source": [SHORT], "target": [SHORT]}), KeptWarnings(), make(tmp_path)
+    ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+    model = M2M100ForConditionalGeneration(M2M100Config(**{**BART, **ids, "vocab_size": 300}))
+    if make is nllb:
+        evaluate(model, samples, processor=words, progress=told)
+        assert "(tgt_lang in tokenizer_config.json), so they are marked as eng_Latn, like the sources" in told.lines[0]
+    else:
+        with pytest.raises(CheckpointError, match=r"not say the language of the targets; set src_lang and tgt_lang in"):
+            evaluate(model, samples, processor=words, progress=told)
+        words.tgt_lang = "ro"
+        evaluate(model, samples, processor=words, progress=told)
+        assert told.lines == []
 
 
 def test_captions_count_and_images_do_not(tmp_path: Path) -> None:

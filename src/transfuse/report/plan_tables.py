@@ -43,8 +43,9 @@ def plan_table(plan: FusionPlan) -> Group:
         if plan.streamed_bytes is not None and not plan.streams:
             memory += f" (tensor by tensor {format_bytes(plan.streamed_bytes)})"
     loaded = "loaded whole"
+    pairs = f"{plan.blocks}, paired in order" if plan.blocks else "none known, so tensors are paired by name"
     lines = [
-        "; ".join([f"blocks: {plan.blocks}, paired in order", *_size_changes(plan)]),
+        "; ".join([f"blocks: {pairs}", *_size_changes(plan)]),
         f"models: {'read and written tensor by tensor' if plan.streams else loaded}",
         f"memory: about {memory}",
         f"disk: {format_bytes(plan.output_bytes)}, and {format_bytes(plan.map_bytes)} for maps while it runs",

@@ -12,7 +12,7 @@ from transfuse.data.image.image_texts import ImageTextProcessor
 from transfuse.data.processors import model_processor
 from transfuse.data.samples import Prepare, Samples
 from transfuse.data.tasks import PAIRS, QUESTION_ANSWERING, task
-from transfuse.data.text.texts import text_preparer
+from transfuse.data.text.texts import lacks_target_language, text_preparer
 
 TEXTS_AT_ONCE = 1000  # texts that are tokenized together
 INPUTS = ("input", "text", "words", "question", "context", "source", "target")  # parts that are read
@@ -79,6 +79,7 @@ def warn_of_cuts(samples: Samples, model: PreTrainedModel, source: Any, processo
     read = samples if samples.parts else model_task.samples(samples)
     parts = {name: column for name, column in read.parts.items() if name in INPUTS}
     read = replace(read, parts=parts, label=None)
+    says_language = not ("target" in parts and lacks_target_language(processor))
     cuts = Cuts()
     prepare: Prepare
     if model_task is PAIRS:
@@ -88,6 +89,11 @@ def warn_of_cuts(samples: Samples, model: PreTrainedModel, source: Any, processo
         prepare = model_task.preparer(CountingTokenizer(processor, cuts), model.config)
     for start in range(0, len(read), TEXTS_AT_ONCE):
         prepare(_values(read, range(start, min(start + TEXTS_AT_ONCE, len(read)))))
+    if not says_language:
+        progress.warn(
+            f"{samples.name}: the tokenizer does not say the language of the targets (tgt_lang in"
+            f" tokenizer_config.json), so they are marked as {processor.src_lang}, like the sources"
+        )
     if cuts.cut:
         answers = model_task is QUESTION_ANSWERING
         progress.warn(

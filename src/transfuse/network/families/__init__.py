@@ -68,8 +68,8 @@ def declare(config: PreTrainedConfig, architecture: str) -> Spec:
     if not is_declared(architecture) and architecture not in UNALIGNED:
         raise SpecError(
             f"{architecture} (model type {config.model_type}) is not supported; {nearest(config, FAMILIES)}."
-            " Or declare this class in a file (docs/adding-a-family.md), and pass --spec FILE. Models that were"
-            " fine-tuned from one base can be fused without alignment: --align none"
+            " Fine-tunes of one base can be merged without alignment (--align none). For anything else, declare this"
+            " class in a file (docs/adding-a-family.md), and pass --spec FILE"
         )
     try:
         spec = FAMILIES[architecture](config) if is_declared(architecture) else undeclared(config, architecture)
