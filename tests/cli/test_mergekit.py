@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from cli_inputs import Run, World, one_line
 from safetensors.torch import load_file
+from transformers import MambaConfig, MambaForCausalLM
 
 from transfuse.network.block_numbers import block_number
 
@@ -76,3 +77,22 @@ def test_slices_give_layers_their_own_weights(world: World, run: Run) -> None:
         number = block_number(name)
         source = b if number == layers - 1 or (number is None and "embeddings" not in name) else a
         torch.testing.assert_close(tensor, source[name], rtol=0, atol=1e-6)
+
+
+def test_a_class_without_a_declaration_takes_filters(tmp_path: Path, run: Run) -> None:
+    config = MambaConfig(hidden_size=16, num_hidden_layers=2, vocab_size=31, state_size=4)
+    for seed, name in enumerate(("base", "a", "b")):
+        torch.manual_seed(0)
+        model = MambaForCausalLM(config)
+        for parameter in model.parameters():
+            parameter.data += 0.002 * seed * torch.randn_like(parameter)
+        model.save_pretrained(tmp_path / name)
+    weight = "{{parameters: {{weight: [{{filter: mixer, value: {}}}, {{value: 1}}]}}, model: {}}}"
+    models = ", ".join(weight.format(value, tmp_path / name) for name, value in (("a", "[1, 0]"), ("b", "[0, 1]")))
+    file = tmp_path / "file.yaml"
+    file.write_text(f"merge_method: task_arithmetic\nbase_model: {tmp_path / 'base'}\nmodels: [{models}]\n")
+    assert run("fuse", "--config", file, tmp_path / "out").status == 0
+    base, a, b, fused = (load_file(tmp_path / name / "model.safetensors") for name in ("base", "a", "b", "out"))
+    for name, values in fused.items():
+        parent = (a, b)[block_number(name) or 0]
+        torch.testing.assert_close(values, parent[name] if ".mixer." in name else a[name] + b[name] - base[name])

@@ -131,11 +131,14 @@ def _with_file_filters(job: Job, labels: Labels, warn: Callable[[str], None]) ->
         return job
     from transfuse.checkpoint.reading.load import load_empty
     from transfuse.merging.file_filters import names_in_files, with_file_filters
+    from transfuse.network.families.undeclared import take_undeclared
     from transfuse.network.registry import load_families
 
     load_families(job.spec)
     with quiet_libraries():
-        names = names_in_files(load_empty(job.models[0], job.pickle_policy()))
+        model = load_empty(job.models[0], job.pickle_policy())
+        take_undeclared(type(model).__name__, job.needs_no_declaration(job.base is not None))
+        names = names_in_files(model)
     changed: dict[str, Any] = {}
     for name, values in given.items():
         try:
