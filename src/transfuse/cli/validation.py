@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from transfuse.base.counted import counted
-from transfuse.base.libraries import quiet_libraries
 from transfuse.base.progress import silent
 from transfuse.checkpoint.writing.output import check_outside, check_target
 from transfuse.cli.flags import FlagValues, named_values
+from transfuse.cli.mergekit_filters import with_filters
 from transfuse.cli.targets import check_maps, check_name, check_paths, local_paths, required_output
 from transfuse.config.finetune_options import FinetuneOptions, check_teacher_options
 from transfuse.config.job import Job
-from transfuse.config.labels import Labels, label, refused
+from transfuse.config.labels import label, refused
 from transfuse.config.literals import ALIGNMENTS, MERGE_METHODS
 from transfuse.config.make import make
 from transfuse.config.mergekit import Translation, is_mergekit, translate
@@ -58,7 +58,7 @@ def fuse_request(flags: FlagValues, config: Path | None, warn: Callable[[str], N
         _check_layers(job.models, translation.layers)
         if translation.base_tokenizer is not None:
             warn(f"{translation.base_tokenizer}: the tokenizer of the result is that of {job.models[0]}")
-        job = _with_file_filters(job, labels, warn)
+        job = with_filters(job, labels, warn)
     return job
 
 
@@ -124,33 +124,6 @@ def _with_output(flags: FlagValues) -> FlagValues:
     return dict(flags) | {"models": None, "output": models[0]} if is_output else flags
 
 
-def _with_file_filters(job: Job, labels: Labels, warn: Callable[[str], None]) -> Job:
-    """Return a job whose weights and densities select tensors as mergekit's filters do: by their names in files."""
-    given = {"weights": job.weights or (), "density": job.density or ()}
-    if not any(isinstance(value, Mapping) for values in given.values() for value in values):
-        return job
-    from transfuse.checkpoint.reading.load import load_empty
-    from transfuse.merging.file_filters import names_in_files, with_file_filters
-    from transfuse.network.families.undeclared import take_undeclared
-    from transfuse.network.registry import load_families
-
-    load_families(job.spec)
-    with quiet_libraries():
-        model = load_empty(job.models[0], job.pickle_policy())
-        take_undeclared(type(model).__name__, job.needs_no_declaration(job.base is not None))
-        names = names_in_files(model)
-    changed: dict[str, Any] = {}
-    for name, values in given.items():
-        try:
-            found = [with_file_filters(value, names) for value in values]
-        except ConfigError as error:
-            raise refused(labels, name, str(error)) from error
-        for part in dict.fromkeys(part for _, idle in found for part in idle):
-            warn(f"{label(labels, name)}: filter {part} has no effect; no tensor in the files has it in its name")
-        changed |= {name: tuple(value for value, _ in found)} if values else {}
-    return job.model_copy(update=changed)
-
-
 def _check_layers(models: Sequence[str], layers: int | None) -> None:
     """Raise `ConfigError` unless a file's `layer_range`, if there is one, has all layers of every model."""
     if layers is None:
@@ -185,7 +158,7 @@ def plan_request(flags: FlagValues, config: Path | None = None, warn: Callable[[
     check_paths(job.all_models())
     if translation is not None:
         _check_layers(job.models, translation.layers)
-        job = _with_file_filters(job, labels, warn)
+        job = with_filters(job, labels, warn)
     return job
 
 
