@@ -5,8 +5,8 @@ This suffices for models that were fine-tuned from one base, whose units corresp
 
 import copy
 
+import torch
 import transformers
-from accelerate import init_empty_weights
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.network.builder import Builder
@@ -26,7 +26,7 @@ def take_undeclared(architecture: str, taken: bool) -> None:
 
 def undeclared(config: PreTrainedConfig, architecture: str) -> Spec:
     """Return a declaration in which every unit of every tensor has an identity."""
-    with init_empty_weights():
+    with torch.device("meta"):
         model = getattr(transformers, architecture)(copy.deepcopy(config))
     s = Builder(config.model_type)
     for name, values in model.state_dict().items():
