@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from kept_warnings import KeptWarnings
 from languages import END, saved
 from tokenizers.implementations import ByteLevelBPETokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -79,12 +80,32 @@ def test_differences_from_a_base_are_added(name: str) -> None:
     assert_is(fused, expected)
 
 
+def test_a_new_head_is_no_stranger() -> None:
+    base, tuned, other = (build("SwinForImageClassification", seed) for seed in (0, 1, 2))
+    torch.nn.init.normal_(tuned.classifier.weight)
+    fused = transfuse.fuse([tuned, other], base=base, merge="task-arithmetic").model
+    expected = tuned.classifier.weight + other.classifier.weight - base.classifier.weight
+    torch.testing.assert_close(fused.classifier.weight, expected)
+
+
 def test_a_stranger_to_the_base_is_refused() -> None:
     base, tuned = (build("SwinForImageClassification", seed) for seed in (0, 1))
     torch.manual_seed(9)
     stranger = type(base)(base.config)
     with pytest.raises(ConfigError, match="was not fine-tuned from the base"):
         transfuse.fuse([tuned, stranger], base=base, merge="ties")
+
+
+def test_a_stranger_without_a_base_is_told() -> None:
+    tuned, other = (build("SwinForImageClassification", seed) for seed in (1, 2))
+    torch.manual_seed(9)
+    stranger, told = type(tuned)(tuned.config), KeptWarnings()
+    transfuse.fuse([tuned, other], align="none", progress=told)
+    assert told.lines == []
+    transfuse.fuse([tuned, other, stranger], align="none", progress=told)
+    assert told.lines == [
+        "model 3: its weights do not correlate with those of model 1, so the mean of both may be noise"
+    ]
 
 
 def test_other_settings_are_refused() -> None:

@@ -31,7 +31,7 @@ from transfuse.fusion.grow import GrowthPlan, growth_plan, shortfall
 from transfuse.fusion.matched import Matched
 from transfuse.fusion.models.compatible import check_models_given
 from transfuse.fusion.models.inputs import Inputs, open_models
-from transfuse.fusion.models.shared_base import resolve_alignment, shared_base_line
+from transfuse.fusion.models.shared_base import resolve_alignment, shared_base_line, warn_of_strangers
 from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.fusion.planning.data_memory import check_readable_samples
 from transfuse.fusion.planning.with_data import data_estimate
@@ -67,6 +67,7 @@ def match(
     inputs, chosen, correlation = _opened(
         models, chosen, data, processor, progress, folder=folder, max_memory=limit, stream=stream, base=base
     )
+    warn_of_strangers(inputs.networks, progress.warn)
     changed = inputs.networks[0] if inputs.base is None else inputs.base
     adapter_base = AdapterBase.of(models[0] if base is None else base, changed.model, chosen)
     weights = chosen.normalized_weights(len(models))

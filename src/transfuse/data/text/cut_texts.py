@@ -12,7 +12,8 @@ from transfuse.data.image.image_texts import ImageTextProcessor
 from transfuse.data.processors import model_processor
 from transfuse.data.samples import Prepare, Samples
 from transfuse.data.tasks import PAIRS, QUESTION_ANSWERING, task
-from transfuse.data.text.texts import lacks_target_language, text_preparer
+from transfuse.data.text.target_language import lacks_target_language
+from transfuse.data.text.texts import text_preparer
 
 TEXTS_AT_ONCE = 1000  # texts that are tokenized together
 INPUTS = ("input", "text", "words", "question", "context", "source", "target")  # parts that are read

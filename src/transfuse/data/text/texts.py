@@ -15,6 +15,7 @@ from transfuse.base.batch import IGNORED_LABEL
 from transfuse.base.counted import counted
 from transfuse.data.text.context import context_length, has_context
 from transfuse.data.text.conversations import as_text
+from transfuse.data.text.target_language import check_target_language
 from transfuse.data.text.text_bytes import NO_TEXT, bytes_of_tokens, knows_places, special_ids, token_places
 from transfuse.data.text.text_pairs import is_pair
 from transfuse.errors import CheckpointError, ConfigError, in_short
@@ -79,11 +80,6 @@ def with_padding(tokenizer: Any) -> Any:
     return tokenizer
 
 
-def lacks_target_language(tokenizer: Any) -> bool:
-    """Return whether a tokenizer of several languages, as NLLB and mBART have, does not know that of the targets."""
-    return getattr(tokenizer, "tgt_lang", "") is None
-
-
 def tokenized(tokenizer: Any, config: PreTrainedConfig, *texts: Any, **settings: Any) -> BatchEncoding:
     """Return the encoding of a batch, padded at the end and cut to what the model takes.
 
@@ -104,11 +100,8 @@ def tokenized(tokenizer: Any, config: PreTrainedConfig, *texts: Any, **settings:
     try:
         encoding: BatchEncoding = tokenizer(*texts, return_tensors="pt", **(defaults | settings))
     except Exception as error:  # settings in a tokenizer's files can cause any error
-        if "text_target" in settings and lacks_target_language(tokenizer):
-            raise CheckpointError(
-                "the tokenizer does not say the language of the targets; set src_lang and tgt_lang in"
-                " tokenizer_config.json"
-            ) from error
+        if "text_target" in settings:
+            check_target_language(tokenizer)
         raise CheckpointError(f"the tokenizer cannot prepare texts: {in_short(error)}") from error
     if (getattr(config, "type_vocab_size", None) or 0) < 2:
         encoding.pop("token_type_ids", None)

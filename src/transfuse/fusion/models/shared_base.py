@@ -9,6 +9,7 @@ lowest correlation counts.
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
+from statistics import median
 from typing import TypeVar
 
 import torch
@@ -21,6 +22,7 @@ from transfuse.checkpoint.reading.load import Model, adapter_base, local_directo
 from transfuse.config.options import Options
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.fusion.models.compatible import stored_network
+from transfuse.network.families import is_declared
 from transfuse.network.layout import unfused
 from transfuse.network.model import Network, declaration, unfused_tensors
 from transfuse.network.operations import Linear
@@ -156,6 +158,8 @@ def resolve_alignment(
     """
     if options.model_fields_set & set(CHOICES):
         return options, None
+    if networks and not is_declared(type(networks[0].model).__name__):
+        return options.without_alignment(), None
     found = base_correlation(networks, count, borrowed, -1 if of_one_base(models) else SHARED)
     return (options, None) if found is None else (options.without_alignment(), found)
 
@@ -186,6 +190,17 @@ def shared_base_line(found: float) -> str:
     )
 
 
+def warn_of_strangers(networks: Sequence[Network], warn: Callable[[str], None]) -> None:
+    """Warn if models without a declaration do not share a base, so that most of their matrices do not correlate."""
+    first, *others = networks
+    for network in others if not is_declared(type(first.model).__name__) else ():
+        if median(correlations(first.spec, first.tensors, network.tensors) or [1.0]) < SHARED:
+            warn(
+                f"{network.name}: its weights do not correlate with those of {first.name}, so the mean of both may be"
+                " noise"
+            )
+
+
 def check_descendants(
     spec: Spec,
     base: Tensors,
@@ -211,9 +226,9 @@ def check_descendants(
     head = spec.part("head")
     own = [op.matrix for op in spec.linears() if op.matrix in head and op.matrix in base and _is_compared(op, all)]
     for name, tensors in zip(names, models, strict=True):
-        found = correlations(spec, base, tensors, head)
-        if not found or min(found) < SHARED:
-            lowest = f"some matrix correlates by {min(found, default=0):.2f}, less than {SHARED}"
+        found = correlations(spec, base, tensors, head) or [0.0]
+        if (min if spec.linears() else median)(found) < SHARED:  # which matrices are the head's may not be known
+            lowest = f"some matrix correlates by {min(found):.2f}, less than {SHARED}"
             raise ConfigError(
                 f"{name} was not fine-tuned from {base_name} ({lowest}), so its difference is not a task vector;"
                 f" {advice}"
