@@ -73,8 +73,8 @@ class IdleStates:
 
 
 def _bytes(values: Any) -> int:
-    """Return the size of all tensors in nested containers. Those that share memory count once."""
-    return sum({tensor.untyped_storage().data_ptr(): tensor.nbytes for tensor in _tensors(values)}.values())
+    """Return the size of all tensors in nested containers, on any device. Those that share memory count once."""
+    return sum({tensor.untyped_storage()._cdata: tensor.nbytes for tensor in _tensors(values)}.values())
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:
