@@ -1,5 +1,6 @@
 """Classes that no family declares are merged as they are, without alignment, and take nothing that needs one."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,21 @@ def test_a_stranger_without_a_base_is_told() -> None:
     assert told.lines == [
         "model 3: its weights do not correlate with those of model 1, so the mean of both may be noise"
     ]
+
+
+def test_variants_that_a_declaration_refuses_are_taken() -> None:
+    """Layers of linear attention, which the released Qwen3-Next has."""
+    sizes = MOE | {"layer_types": ["linear_attention"], "head_dim": 8, "linear_num_key_heads": 2,
+                   "linear_num_value_heads": 2, "linear_key_head_dim": 4, "linear_value_head_dim": 4}  # fmt: skip
+    base = transformers.Qwen3NextForCausalLM(transformers.Qwen3NextConfig(**sizes))
+    tuned = copy.deepcopy(base)
+    with torch.no_grad():
+        for parameter in tuned.parameters():
+            parameter.mul_(1.01)
+    fused = transfuse.fuse([tuned, tuned], base=base, merge="task-arithmetic", weights=(0.5, 0.5)).model
+    assert_is(fused, tuned.state_dict())
+    with pytest.raises(SpecError, match="have linear_attention"):
+        transfuse.fuse([tuned, tuned])
 
 
 def test_other_settings_are_refused() -> None:

@@ -17,9 +17,8 @@ from transformers import PreTrainedModel
 from transfuse.alignment.interface import Alignment
 from transfuse.base.batch import Batch, cast, on_device, without_labels
 from transfuse.errors import CheckpointError, SpecError
-from transfuse.network.families import is_declared
 from transfuse.network.inputs import model_inputs
-from transfuse.network.model import Network
+from transfuse.network.model import Network, has_declaration
 from transfuse.network.operations import Norm
 from transfuse.network.outputs import LOGIT_NAMES, OUTPUT_NAMES
 from transfuse.network.spec import Spec
@@ -114,7 +113,7 @@ def _check_function(network: Network, carried: PreTrainedModel) -> float | None:
     Raises:
         SpecError: on each of several batches, the change exceeds the limit of the precision.
     """
-    if not is_declared(type(network.model).__name__):
+    if not has_declaration(network.model):
         return None
     limit = LIMITS[network.stored_dtype]
     source = network.with_weights(network.tensors) if network.streamed else network.model

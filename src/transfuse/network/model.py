@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.lazy import Lazy, Materialize, as_needed, in_memory
-from transfuse.network.families import declare
+from transfuse.network.families import declare, is_declared
 from transfuse.network.layout import join_fused, split_fused, stored_names, unfused
 from transfuse.network.operations import Table
 from transfuse.network.precision import as_dtype, compute_dtype, matmul_dtype
@@ -65,6 +65,11 @@ def declaration(model: nn.Module) -> Spec:
     """Return the declaration of a model, with tensors as they are stored. Raise `SpecError` if there is none."""
     assert isinstance(model.config, PreTrainedConfig)
     return declare(model.config, type(model).__name__)
+
+
+def has_declaration(model: PreTrainedModel) -> bool:
+    """Return whether a family declares a model. Otherwise, it may still be merged without an alignment."""
+    return is_declared(model.config, type(model).__name__)
 
 
 def checked_declaration(model: PreTrainedModel) -> Spec:

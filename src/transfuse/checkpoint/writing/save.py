@@ -22,8 +22,8 @@ from transfuse.checkpoint.writing.legacy_config import add_legacy_keys
 from transfuse.checkpoint.writing.output import Overwrite, atomic_directory, write_json
 from transfuse.checkpoint.writing.tensor_names import keep_tensor_names
 from transfuse.errors import CheckpointError, OutputError
-from transfuse.network.families import is_declared
 from transfuse.network.inputs import model_inputs
+from transfuse.network.model import has_declaration
 from transfuse.network.outputs import model_output
 from transfuse.network.precision import as_dtype
 
@@ -134,7 +134,7 @@ def _verify(model: PreTrainedModel, directory: Path) -> None:
         written = load_model(directory)
     except CheckpointError as error:
         raise OutputError(f"the written checkpoint does not load again: {error}") from error
-    if not is_declared(type(model).__name__):  # which inputs it takes is not known
+    if not has_declaration(model):  # which inputs it takes is not known
         _compare_tensors(model.state_dict(), written.state_dict())
         return
     dtype = torch.promote_types(model.dtype, torch.float32)  # at lower precision, attention kernels differ too much

@@ -36,7 +36,7 @@ from transfuse.fusion.sizes.anchor_sizes import with_anchor_sizes
 from transfuse.fusion.sizes.changes import OTHER_SIZES, changeable_sizes
 from transfuse.fusion.sizes.samples import SizeSamples
 from transfuse.network.class_order import warn_of_order
-from transfuse.network.families import declare, is_declared
+from transfuse.network.families import FAMILIES, declare
 from transfuse.network.families.undeclared import UNALIGNED, take_undeclared
 from transfuse.network.model import Network
 from transfuse.network.registry import load_families
@@ -81,7 +81,7 @@ def _architecture(config: PreTrainedConfig, folder: Path, files: Sequence[Path])
     names = config.architectures or []
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise SpecError(f"architectures in config.json is {names!r}; it should be a list of names")
-    if names and not is_declared(names[0]) and not hasattr(transformers, names[0]):
+    if names and names[0] not in FAMILIES and not hasattr(transformers, names[0]):
         return names[0]  # a class that cannot be loaded; the message on classes that are not supported says more
     stored = (name for file in files for name in stored_dtypes(file))
     return checkpoint_class(config, folder, stored).__name__
@@ -89,7 +89,7 @@ def _architecture(config: PreTrainedConfig, folder: Path, files: Sequence[Path])
 
 def check_fusible(config: PreTrainedConfig, architecture: str) -> None:
     """Raise `SpecError` unless there is a declaration for the architecture, and say which commands need none."""
-    if is_declared(architecture) or architecture in UNALIGNED:
+    if architecture in FAMILIES or architecture in UNALIGNED:
         return
     try:
         declare(config, architecture)

@@ -22,9 +22,8 @@ from transfuse.checkpoint.reading.load import Model, adapter_base, local_directo
 from transfuse.config.options import Options
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.fusion.models.compatible import stored_network
-from transfuse.network.families import is_declared
 from transfuse.network.layout import unfused
-from transfuse.network.model import Network, declaration, unfused_tensors
+from transfuse.network.model import Network, declaration, has_declaration, unfused_tensors
 from transfuse.network.operations import Linear
 from transfuse.network.spec import Spec
 
@@ -158,7 +157,7 @@ def resolve_alignment(
     """
     if options.model_fields_set & set(CHOICES):
         return options, None
-    if networks and not is_declared(type(networks[0].model).__name__):
+    if networks and not has_declaration(networks[0].model):
         return options.without_alignment(), None
     found = base_correlation(networks, count, borrowed, -1 if of_one_base(models) else SHARED)
     return (options, None) if found is None else (options.without_alignment(), found)
@@ -193,7 +192,7 @@ def shared_base_line(found: float) -> str:
 def warn_of_strangers(networks: Sequence[Network], warn: Callable[[str], None]) -> None:
     """Warn if models without a declaration do not share a base, so that most of their matrices do not correlate."""
     first, *others = networks
-    for network in others if not is_declared(type(first.model).__name__) else ():
+    for network in others if not has_declaration(first.model) else ():
         if median(correlations(first.spec, first.tensors, network.tensors) or [1.0]) < SHARED:
             warn(
                 f"{network.name}: its weights do not correlate with those of {first.name}, so the mean of both may be"

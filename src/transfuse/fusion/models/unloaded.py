@@ -16,9 +16,8 @@ from transfuse.fusion.planning.plan import Estimate
 from transfuse.fusion.planning.streaming_choice import streaming_obstacle
 from transfuse.fusion.sizes.changes import larger_models, size_changes
 from transfuse.fusion.sizes.samples import SizeSamples
-from transfuse.network.families import is_declared
 from transfuse.network.families.undeclared import take_undeclared
-from transfuse.network.model import Network
+from transfuse.network.model import Network, has_declaration
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def unloaded_models(
         take_undeclared(type(model).__name__, options.needs_no_declaration(has_base))
     anchored = with_anchor_form(stored, names, options, size_samples, like)
     rows = token_rows(models, anchored, options.vocab, ONE_VOCABULARY if has_base else OTHER_VOCABULARIES)
-    if not is_declared(type(stored[0]).__name__):
+    if not has_declaration(stored[0]):
         _check_undeclared(type(stored[0]).__name__, options, has_data, rows)
     check_compatible(with_anchor_tokens(anchored, rows), names, 0 if options.needs_equal_widths else like)
     networks: list[Network] = []  # files lack what anchored models have more of

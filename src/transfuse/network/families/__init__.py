@@ -54,8 +54,13 @@ MODULES = (
 FAMILIES: dict[str, Family] = {name: declare for module in MODULES for name, declare in module.ARCHITECTURES.items()}
 
 
-def is_declared(architecture: str) -> bool:
-    """Return whether a family declares a class, given its name."""
+def is_declared(config: PreTrainedConfig, architecture: str) -> bool:
+    """Return whether a family declares a class, given its name, and if models may do without, this variant of it."""
+    if architecture in UNALIGNED and architecture in FAMILIES:
+        try:
+            FAMILIES[architecture](config)
+        except TransfuseError:
+            return False
     return architecture in FAMILIES
 
 
@@ -65,14 +70,15 @@ def declare(config: PreTrainedConfig, architecture: str) -> Spec:
     Raises:
         SpecError: no family declares this class, and nobody asked for it without alignment; or its declaration fails.
     """
-    if not is_declared(architecture) and architecture not in UNALIGNED:
+    declared = is_declared(config, architecture)
+    if not declared and architecture not in UNALIGNED:
         raise SpecError(
             f"{architecture} (model type {config.model_type}) is not supported; {nearest(config, FAMILIES)}."
             " Fine-tunes of one base can be merged without alignment (--align none). For anything else, declare this"
             " class in a file (docs/adding-a-family.md), and pass --spec FILE"
         )
     try:
-        spec = FAMILIES[architecture](config) if is_declared(architecture) else undeclared(config, architecture)
+        spec = FAMILIES[architecture](config) if declared else undeclared(config, architecture)
     except TransfuseError:
         raise
     except Exception as error:  # declarations of users may raise anything, and a configuration may lack a value
