@@ -153,6 +153,14 @@ def test_no_more_than_all_units_are_added() -> None:
     assert shortfall(growth_plan([model] * 2, 1.2), 1.2) is None
 
 
+def test_units_that_the_ratio_leaves_no_room_for_are_no_shortfall() -> None:
+    """All hidden units of both fit, and then not one more group of heads."""
+    sizes = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 16}
+    plan = growth_plan([by_name["LlamaForCausalLM"].build(1, **sizes)] * 2, 1.35)
+    assert plan.ratio < 1.3
+    assert shortfall(plan, 1.35) is None
+
+
 def test_a_narrow_parent_adds_its_own_units_only() -> None:
     case = by_name["BertForMaskedLM"]
     anchor, narrow = case.build(1), case.build(2, intermediate_size=8)

@@ -82,8 +82,9 @@ def growth_plan(models: Sequence[PreTrainedModel], ratio: float) -> GrowthPlan:
         )
     wide = {role: len(models) * size if _gain(grown, old, role) else size for role, size in old.given().items()}
     parameters = {"anchor": own, "grown": count(grown)}
-    has_all = all(size == most[role] for role, size in grown.given().items() if _gain(grown, old, role))
-    return GrowthPlan(old, Sizes(**wide), grown, parameters, has_all)
+    unbounded = _possible(anchor, count, old, most, (len(models) + 1) * own)
+    largest = max(unbounded, key=lambda sizes: _smaller_gain(sizes, old))
+    return GrowthPlan(old, Sizes(**wide), grown, parameters, grown == largest)
 
 
 def _together(models: Sequence[PreTrainedModel], old: Sizes) -> dict[str, int]:
