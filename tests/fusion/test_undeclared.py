@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from cases import CASES, HEADS, Case
 from kept_warnings import KeptWarnings
 from languages import END, saved
 from tokenizers.implementations import ByteLevelBPETokenizer
@@ -14,6 +15,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import transfuse
 from transfuse.errors import ConfigError, SpecError
+from transfuse.network.families import is_declared
+from transfuse.network.families.undeclared import take_undeclared
 
 BLOCKS = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 3, "intermediate_size": 37}
 IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -122,6 +125,28 @@ def test_variants_that_a_declaration_refuses_are_taken() -> None:
     assert_is(fused, tuned.state_dict())
     with pytest.raises(SpecError, match="have linear_attention"):
         transfuse.fuse([tuned, tuned])
+
+
+def test_layers_that_a_declaration_lacks_are_averaged() -> None:
+    config = transformers.GPT2Config(n_embd=24, n_layer=1, n_head=3, vocab_size=31, add_cross_attention=True)
+    one = transformers.GPT2LMHeadModel(config)
+    other = copy.deepcopy(one)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.01)
+    fused = transfuse.fuse([one, other], align="none").model
+    name = "transformer.h.0.crossattention.c_attn.weight"
+    torch.testing.assert_close(fused.state_dict()[name], 1.005 * one.state_dict()[name])
+
+
+@pytest.mark.parametrize("case", [*CASES, *HEADS], ids=lambda case: case.name)
+def test_declared_classes_stay_declared(case: Case) -> None:
+    name = case.architecture.__name__
+    take_undeclared(name, True)
+    try:
+        assert is_declared(case.configure(), name)
+    finally:
+        take_undeclared(name, False)
 
 
 def test_other_settings_are_refused() -> None:

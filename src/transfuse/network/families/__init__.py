@@ -57,8 +57,11 @@ FAMILIES: dict[str, Family] = {name: declare for module in MODULES for name, dec
 def is_declared(config: PreTrainedConfig, architecture: str) -> bool:
     """Return whether a family declares a class, given its name, and if models may do without, this variant of it."""
     if architecture in UNALIGNED and architecture in FAMILIES:
+        shapes = {
+            name: tuple(axis.size for axis in axes) for name, axes in undeclared(config, architecture).tensors().items()
+        }
         try:
-            FAMILIES[architecture](config)
+            FAMILIES[architecture](config).validate(shapes)
         except TransfuseError:
             return False
     return architecture in FAMILIES
