@@ -1,6 +1,6 @@
 """Tests run on one thread; what several of them take."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -8,6 +8,7 @@ from cases import Case
 
 from transfuse.config import options
 from transfuse.distillation import training_state
+from transfuse.network.families.undeclared import UNALIGNED
 
 torch.set_num_threads(1)
 REPRESENTATIVE = (  # one model of each structure; the other families repeat what these prove
@@ -137,6 +138,13 @@ def _is_among(names: tuple[str, ...], item: pytest.Item) -> bool:
 def no_training_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fit layers where no merge method is chosen. Training takes longer; tests that are about it choose it."""
     monkeypatch.setattr(options, "AUTO_MERGE", "least-squares")
+
+
+@pytest.fixture(autouse=True)
+def no_undeclared_classes() -> Iterator[None]:
+    """Forget which classes a test merged without a declaration."""
+    yield
+    UNALIGNED.clear()
 
 
 @pytest.fixture

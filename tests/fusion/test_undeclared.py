@@ -170,6 +170,12 @@ def test_what_was_allowed_without_alignment_is_refused_with_one() -> None:
             transfuse.fuse(models, **options)
     with pytest.raises(SpecError, match="is not supported"):
         transfuse.fuse(models, base=build("Qwen2MoeForCausalLM", 0), align="exact", merge="ties")
+    transfuse.fuse(models, align="none")
+    with pytest.raises(SpecError, match="is not supported"):
+        transfuse.shrink(models[0], ["a text"], processor=object(), intermediate_size=9)
+    transfuse.fuse(models, align="none")
+    with pytest.raises(SpecError, match="is not supported"):
+        transfuse.check_declaration(models[0])
 
 
 def test_other_vocabularies_are_refused(tmp_path: Path) -> None:

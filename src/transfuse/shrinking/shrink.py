@@ -32,6 +32,7 @@ from transfuse.config.validation import check_read
 from transfuse.data.load import data_name, warn_of_test_split
 from transfuse.data.processors import loaded_processor
 from transfuse.errors import ConfigError
+from transfuse.network.families.undeclared import take_undeclared
 from transfuse.network.model import Network, network, with_own_config
 from transfuse.network.precision import stored_as
 from transfuse.network.registry import load_families
@@ -108,6 +109,7 @@ def _shrunk(
     load_families(chosen.spec)
     watch = Stopwatch()
     empty = model if isinstance(model, PreTrainedModel) else load_empty(model, pickle=chosen.pickle_policy())
+    take_undeclared(type(empty).__name__, False)
     possible = possible_sizes(model, empty, chosen)
     spill = None
     streamed = checked_streaming(model, empty, possible, chosen, progress.warn, stream)

@@ -10,6 +10,7 @@ from transfuse.alignment.transform import Maps, transform_all
 from transfuse.base.batch import cast
 from transfuse.checkpoint.reading.load import with_eager_experts
 from transfuse.errors import ConfigError, SpecError
+from transfuse.network.families.undeclared import take_undeclared
 from transfuse.network.inputs import model_inputs
 from transfuse.network.layout import split_fused, unfused
 from transfuse.network.model import declaration, with_tensors
@@ -43,6 +44,7 @@ def check_declaration(model: PreTrainedModel, seed: int = 0) -> float:
         raise ConfigError(
             f"model: {model!r:.80} is not a loaded model; give AutoModel.from_pretrained(path) or the like"
         )
+    take_undeclared(type(model).__name__, False)
     declared = declaration(model)
     declared.validate({name: tuple(values.shape) for name, values in model.state_dict().items()})
     model = perturbed(model, seed)
