@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from transfuse.network.builder import Builder, Normed
 from transfuse.network.families.parts import Config, bias_if, feed_forward, gated_feed_forward
-from transfuse.network.families.parts_attention import attention
+from transfuse.network.families.parts_attention import attention, queries_keys_values
 from transfuse.network.families.parts_images import patches
 from transfuse.network.spec import Spec
 
@@ -57,9 +57,7 @@ def _trunk(s: Builder, config: Config, p: str) -> Normed:
 
         s.part = "attention"
         h = s.norm(f"{block}.norm1", x)
-        s.linear(f"{block}.attention.q_proj", h, axes.q, bias)
-        s.linear(f"{block}.attention.k_proj", h, axes.k, bias)
-        s.linear(f"{block}.attention.v_proj", h, axes.v, bias)
+        queries_keys_values(s, f"{block}.attention", h, axes, bias)
         s.linear(f"{block}.attention.o_proj", axes.context, attended)
         s.layer_scale(f"{block}.layer_scale1.lambda1", attended, f"{block}.attention.o_proj")
         x = s.join(f"{i}.middle", x, attended)

@@ -3,7 +3,7 @@
 from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
 from transfuse.network.families.parts import Config, Trunk, feed_forward, token_embedding
-from transfuse.network.families.parts_attention import attention
+from transfuse.network.families.parts_attention import attention, queries_keys_values
 
 
 def trunk(s: Builder, config: Config, p: str) -> Trunk:
@@ -21,8 +21,7 @@ def trunk(s: Builder, config: Config, p: str) -> Trunk:
 
         s.part = "attention"
         h = s.norm(f"{block}.ln_1", x)
-        for name, axis in (("q_proj", axes.q), ("k_proj", axes.k), ("v_proj", axes.v)):
-            s.linear(f"{block}.attn.attention.{name}", h, axis, bias=None)
+        queries_keys_values(s, f"{block}.attn.attention", h, axes, bias=None)
         s.linear(f"{block}.attn.attention.out_proj", axes.context, attended)
         x = s.join(f"{i}.middle", x, attended)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from transfuse.network.builder import Builder
 from transfuse.network.families.parts import Config, bias_if, gated_units
-from transfuse.network.families.parts_attention import grouped_attention
+from transfuse.network.families.parts_attention import grouped_attention, queries_keys_values
 from transfuse.network.families.parts_heads import linear_head, masked_head, pooler, token_classifiers
 from transfuse.network.sizes import head_size
 from transfuse.network.space import Space
@@ -72,8 +72,7 @@ def _block(s: Builder, config: Config, p: str, i: int, x: Space, *, first_token:
     bias = bias_if(config.model_type == "gte")
 
     s.part = "attention"
-    for name, axis in (("q_proj", axes.q), ("k_proj", axes.k), ("v_proj", axes.v)):
-        s.linear(f"{p}.self_attn.{name}", x, axis, bias)
+    queries_keys_values(s, f"{p}.self_attn", x, axes, bias)
     s.prefix_only = first_token
     s.linear(f"{p}.self_attn.o_proj", axes.context, attended, bias)
     x = s.join(f"{i}.middle", x, attended)

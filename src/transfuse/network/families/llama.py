@@ -23,7 +23,12 @@ from transfuse.network.families.parts import (
     gated_units,
     token_embedding,
 )
-from transfuse.network.families.parts_attention import Attention, grouped_attention, normed_attention
+from transfuse.network.families.parts_attention import (
+    Attention,
+    grouped_attention,
+    normed_attention,
+    queries_keys_values,
+)
 from transfuse.network.rotary_fields import PARTLY_ROTARY, rope_type
 from transfuse.network.sizes import head_size
 from transfuse.network.space import Axis, Space
@@ -97,9 +102,7 @@ def project(
         bias: the name of the bias of the first three; None: there is none.
         out: the name of the bias of the last.
     """
-    s.linear(f"{block}.self_attn.q_proj", reads, axes.q, bias)
-    s.linear(f"{block}.self_attn.k_proj", reads, axes.k, bias)
-    s.linear(f"{block}.self_attn.v_proj", reads, axes.v, bias)
+    queries_keys_values(s, f"{block}.self_attn", reads, axes, bias)
     s.linear(f"{block}.self_attn.o_proj", axes.context, writes, out)
 
 

@@ -7,7 +7,7 @@ be absent.
 from transfuse.network.builder import Builder
 from transfuse.network.families import decoder
 from transfuse.network.families.parts import Config, Readable, Trunk, bias_if, feed_forward
-from transfuse.network.families.parts_attention import attention
+from transfuse.network.families.parts_attention import attention, queries_keys_values
 from transfuse.network.space import Axis, Space
 
 
@@ -52,8 +52,7 @@ def _block(s: Builder, config: Config, p: str, i: int, x: Space) -> Space:
 
     s.part = "attention"
     h = _before(s, config, f"{p}.self_attn_layer_norm", x)
-    for name, axis in (("q_proj", axes.q), ("k_proj", axes.k), ("v_proj", axes.v)):
-        s.linear(f"{p}.self_attn.{name}", h, axis, bias)
+    queries_keys_values(s, f"{p}.self_attn", h, axes, bias)
     s.linear(f"{p}.self_attn.out_proj", axes.context, attended, bias)
     x = s.join(f"{i}.middle", x, attended)
     _behind(s, config, f"{p}.self_attn_layer_norm", x)

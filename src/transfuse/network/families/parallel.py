@@ -27,6 +27,7 @@ from transfuse.network.families.parts_attention import (
     centered_attention,
     grouped_attention,
     head_major,
+    queries_keys_values,
 )
 from transfuse.network.space import Space
 
@@ -94,8 +95,7 @@ def _refuse(config: Config, field: str) -> None:
 def _phi_attend(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
     _refuse(config, "qk_layernorm")
     axes = rotary_heads(s, config, i)
-    for name, axis in (("q_proj", axes.q), ("k_proj", axes.k), ("v_proj", axes.v)):
-        s.linear(f"{block}.self_attn.{name}", reads, axis)
+    queries_keys_values(s, f"{block}.self_attn", reads, axes)
     s.linear(f"{block}.self_attn.dense", axes.context, writes)
 
 
@@ -109,8 +109,7 @@ def _phi_transform(s: Builder, config: Config, i: int, block: str, reads: Readab
 def _gptj_attend(s: Builder, config: Config, i: int, block: str, reads: Readable, writes: Space) -> None:
     heads, size = config.n_head, config.n_embd // config.n_head
     axes = grouped_attention(s, i, heads, heads, size, config.rotary_dim, interleaved=True)
-    for name, axis in (("q_proj", axes.q), ("k_proj", axes.k), ("v_proj", axes.v)):
-        s.linear(f"{block}.attn.{name}", reads, axis, bias=None)
+    queries_keys_values(s, f"{block}.attn", reads, axes, bias=None)
     s.linear(f"{block}.attn.out_proj", axes.context, writes, bias=None)
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
-from transfuse.network.builder import Builder
+from transfuse.network.builder import Builder, Normed
 from transfuse.network.space import Axis, Group, Product, Space
 
 
@@ -21,6 +21,12 @@ class Attention:
     v: Axis
     context: Axis
     head: Axis
+
+
+def queries_keys_values(s: Builder, p: str, reads: Axis | Normed, axes: Attention, bias: str | None = "bias") -> None:
+    """Declare the three projections of attention in front of the scores, if each is a module of `p`."""
+    for name, axis in (("q_proj", axes.q), ("k_proj", axes.k), ("v_proj", axes.v)):
+        s.linear(f"{p}.{name}", reads, axis, bias)
 
 
 def attention(s: Builder, name: object, heads: int, size: int) -> Attention:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from transfuse.network.builder import Builder
 from transfuse.network.families.parts import Config, feed_forward
-from transfuse.network.families.parts_attention import attention
+from transfuse.network.families.parts_attention import attention, queries_keys_values
 from transfuse.network.space import Space
 
 
@@ -61,9 +61,7 @@ def pre_norm_blocks(
 
         s.part = "attention"
         h = s.norm(f"{block}.{names.norms[0]}", x)
-        s.linear(f"{attend}.q_proj", h, axes.q, bias)
-        s.linear(f"{attend}.k_proj", h, axes.k, bias)
-        s.linear(f"{attend}.v_proj", h, axes.v, bias)
+        queries_keys_values(s, attend, h, axes, bias)
         s.prefix_only = classifies and i == sizes.depth - 1
         s.linear(f"{attend}.{names.output}", axes.context, attended)
         x = s.join(f"{name}.middle", x, attended)
