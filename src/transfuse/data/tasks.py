@@ -193,7 +193,7 @@ TASKS: dict[str, Task] = {
     "CLIPModel": PAIRS,
     "SiglipModel": PAIRS,
 }
-TWO_STACKS = (  # encoders and decoders without a head, which read the same text
+BARE_ENCODER_DECODERS = (  # classes without a head, whose two stacks read the same text
     *("T5Model", "MT5Model", "UMT5Model"),
     *("BartModel", "MBartModel", "PegasusModel", "M2M100Model"),
 )
@@ -227,7 +227,7 @@ def task(architecture: str) -> Task:
         raise _only_by_weights(architecture, "predicts what no data can measure or fit")
     takes_images = architecture.startswith(VISION_PREFIXES)
     reading = IMAGE_CLASSIFICATION if takes_images else TEXT_CLASSIFICATION
-    if architecture in TWO_STACKS:
+    if architecture in BARE_ENCODER_DECODERS:
         reading = SEQUENCE_TO_SEQUENCE
     return replace(reading, labeled=_no_labels, measures=("cosine", "distance"), kind="outputs")
 

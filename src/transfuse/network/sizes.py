@@ -32,12 +32,8 @@ BLOCK_SETTINGS = (  # lists with a setting for each block
 HEADS_MAKE_WIDTH = ("phi", "stablelm", "gpt_neox")  # model types that do not read head_dim, even if it is set
 SCORE_SCALES = ("query_pre_attn_scalar", "attention_multiplier")  # fields that scale scores instead of the head size
 EMBEDDING_WIDTH = "embedding_size"
-FOLLOW_WIDTH = (
-    "pooler_hidden_size",
-    "pooler_output_size",
-    EMBEDDING_WIDTH,
-    "word_embed_proj_dim",
-)  # fields that may hold the width once more
+# Fields that may hold the width once more.
+FOLLOW_WIDTH = ("pooler_hidden_size", "pooler_output_size", EMBEDDING_WIDTH, "word_embed_proj_dim")
 EMBEDDINGS_APART = ("albert",)  # model types that always map embeddings to the stream, of whatever width
 
 

@@ -2,9 +2,8 @@
 
 import re
 
-OBSOLETE = re.compile(
-    r".*\.(attn|attention)\.masked_bias|.*\.attn\.attention\.bias"
-)  # constants that old checkpoints hold
+# Constants that old checkpoints hold.
+OBSOLETE = re.compile(r".*\.(attn|attention)\.masked_bias|.*\.attn\.attention\.bias")
 UNREAD_POOLER = re.compile(r"\w+\.pooler\..*")  # many checkpoints hold one that their class does not have
 # Pre-trained encoders, such as bert-base-uncased, also hold what only the prediction of the next sentence read.
 UNREAD_BY_MASKED_LM = re.compile(r"cls\.seq_relationship\..*|sop_classifier\..*")

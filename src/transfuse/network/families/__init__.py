@@ -56,15 +56,16 @@ FAMILIES: dict[str, Family] = {name: declare for module in MODULES for name, dec
 
 def is_declared(config: PreTrainedConfig, architecture: str) -> bool:
     """Return whether a family declares a class, given its name, and if models may do without, this variant of it."""
-    if architecture in UNALIGNED and architecture in FAMILIES:
-        shapes = {
-            name: tuple(axis.size for axis in axes) for name, axes in undeclared(config, architecture).tensors().items()
-        }
-        try:
-            FAMILIES[architecture](config).validate(shapes)
-        except TransfuseError:
-            return False
-    return architecture in FAMILIES
+    return architecture in FAMILIES and (architecture not in UNALIGNED or _declares_variant(config, architecture))
+
+
+def _declares_variant(config: PreTrainedConfig, architecture: str) -> bool:
+    tensors = undeclared(config, architecture).tensors()
+    try:
+        FAMILIES[architecture](config).validate({name: [axis.size for axis in axes] for name, axes in tensors.items()})
+    except TransfuseError:
+        return False
+    return True
 
 
 def declare(config: PreTrainedConfig, architecture: str) -> Spec:
