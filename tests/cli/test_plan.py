@@ -102,6 +102,16 @@ def test_a_missing_path_is_reported_before_slow_imports() -> None:
     assert done.stderr == "transfuse: /nowhere/one: no such directory; check the path\n"
 
 
+def test_a_plan_imports_no_library_that_it_does_not_need(world: World) -> None:
+    code = (
+        "import sys\nfrom transfuse.cli import main\ntry:\n    main()\nexcept SystemExit as stop:\n"
+        "    unused = {'ot', 'sklearn', 'scipy.stats', 'matplotlib', 'transformers.models.llama.modeling_llama'}\n"
+        "    print(unused & set(sys.modules), file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", code, "plan", str(world.a), str(world.b)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stderr == "set()\n"
+
+
 def test_models_with_other_heads_or_positions(world: World, run: Run, tmp_path: Path) -> None:
     a = bert(tmp_path / "a", BertForSequenceClassification, 1, num_labels=2)
     b = bert(tmp_path / "b", BertForMaskedLM, 2, max_position_embeddings=80)

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor
 
 from transfuse.evaluation.measures import MEASURES, has_confidence
@@ -146,6 +145,8 @@ class Predictions:
         return {name: ClassReport(nan, nan, nan, report.support) for name, report in reports.items()}
 
     def _class_reports(self, names: Mapping[int, str]) -> dict[str, ClassReport]:
+        from sklearn.metrics import precision_recall_fscore_support  # most commands do without it
+
         columns = precision_recall_fscore_support(self.labels.numpy(), self.predicted.numpy(), zero_division=0.0)
         classes = torch.cat([self.labels, self.predicted]).unique().tolist()
         return {

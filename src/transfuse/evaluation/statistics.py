@@ -6,7 +6,7 @@ from math import isfinite, isnan, nan
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest, bootstrap, permutation_test
+import scipy  # which imports `scipy.stats` when it is used
 
 from transfuse.evaluation.measures import MEASURES, NEAR_ZERO
 from transfuse.evaluation.metrics import Predictions, Score, perplexity
@@ -182,7 +182,7 @@ def _permutation_p(difference_of: Any, data: Sequence[Any], value: float, seed: 
         seconds = [np.where(swap, data[index], data[index + half]) for index in range(half)]
         return np.round(difference_of(*firsts, *seconds) / scale, TIE_DIGITS)
 
-    test = permutation_test(
+    test = scipy.stats.permutation_test(
         (np.zeros(count, int), np.ones(count, int)),  # the model whose answers stand first, and the other one
         swapped,
         permutation_type="samples",
@@ -207,14 +207,14 @@ def _difference_of_means(first: Any, first_counts: Any, second: Any, second_coun
 
 
 def _wilson_interval(model: Predictions) -> Interval:
-    interval = binomtest(int(model.correct.sum()), len(model.correct)).proportion_ci(method="wilson")
+    interval = scipy.stats.binomtest(int(model.correct.sum()), len(model.correct)).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
 
 
 def _interval(statistic: Any, data: Sequence[Any], seed: int) -> Interval | None:
     if len(data[0]) < 2 or any(np.isnan(column).any() for column in data):
         return None
-    interval = bootstrap(
+    interval = scipy.stats.bootstrap(
         data,
         statistic,
         paired=True,
@@ -238,4 +238,4 @@ def _mcnemar_p(first: Predictions, second: Predictions) -> float:
     only_first = int((first.correct > second.correct).sum())
     only_second = int((second.correct > first.correct).sum())
     discordant = only_first + only_second
-    return float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
+    return float(scipy.stats.binomtest(only_first, discordant).pvalue) if discordant else 1.0

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from math import exp, log
 
 import numpy as np
-import ot
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -54,6 +53,8 @@ def emd(cost: Float[Tensor, "source target"]) -> Match:
     Raises:
         TransfuseError: a cost is not finite, or the network simplex does not finish.
     """
+    import ot  # takes most of a second, and few fusions need it
+
     check_scores(cost)
     source, target = cost.shape
     ground = (cost / magnitude(cost)).double().cpu().numpy()  # its tolerances are absolute

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import scipy  # which imports `scipy.stats` when it is used
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -48,7 +48,7 @@ def _mean_pearson(*parts: Any, axis: int = -1) -> Any:
 
 
 def _mean_spearman(*parts: Any, axis: int = -1) -> Any:
-    return _mean_pearson(*(rankdata(np.asarray(values), axis=-1) for values in parts))
+    return _mean_pearson(*(scipy.stats.rankdata(np.asarray(values), axis=-1) for values in parts))
 
 
 def _pearson(x: Any, y: Any) -> Any:

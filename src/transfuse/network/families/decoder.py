@@ -10,6 +10,7 @@ from transfuse.network.families.parts import Config, Trunk
 from transfuse.network.families.parts_heads import language_head, linear_head, normed_output
 from transfuse.network.spec import Spec
 
+CLASSES = frozenset(transformers.__all__)  # names alone, because asking for a class imports its module
 MakeTrunk = Callable[[Builder, Config, str], Trunk]
 
 
@@ -41,7 +42,7 @@ def architectures(
     return {
         f"{stem}{ending}": partial(_declare, f"{stem}{ending}", trunk, head)
         for ending, head in heads.items()
-        if hasattr(transformers, f"{stem}{ending}")
+        if f"{stem}{ending}" in CLASSES
     }
 
 
