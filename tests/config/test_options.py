@@ -243,6 +243,7 @@ adapter-out: 16
 vocab: shared
 head: anchor
 positions: anchor
+settings: anchor
 allow-pickle: false
 spec: mine.py
 cache: kept

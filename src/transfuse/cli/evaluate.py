@@ -18,6 +18,7 @@ PATH_OPTIONS = (
     "groups",
     "head",
     "positions",
+    "settings",
     "teacher_weighting",
     "objective",
     "steps",

@@ -21,6 +21,7 @@ OPTIONS = (
     "samples",
     "head",
     "positions",
+    "settings",
     *READING,
     "batch_size",
     "seed",

@@ -27,6 +27,7 @@ from transfuse.config.literals import (
     LayerOptions,
     LearningOptions,
     MatchOn,
+    ModelSettings,
     Objective,
     Positions,
     TaskWeights,
@@ -126,6 +127,13 @@ class Options(TrainingLength):
         "same",
         "same: images or texts of one size. anchor: the positions of other models are interpolated (images) or cut off"
         " (texts) to the size of the anchor.",
+        panel="Merging",
+    )
+    settings: ModelSettings = option(
+        "same",
+        "same: models that compute alike. anchor: epsilons of norms, approximations of GELU, frequencies of rotary"
+        " positions and attention windows of other models become those of the anchor. With data, these models teach as"
+        " they were.",
         panel="Merging",
     )
     groups: Groups = option(

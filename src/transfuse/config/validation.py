@@ -31,6 +31,7 @@ NOT_CARRIED = (  # carrying chooses them itself, or has no use for them
     "head",
     "vocab",
     "positions",
+    "settings",
     "grow",
     "objective",
 )

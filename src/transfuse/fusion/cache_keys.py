@@ -58,6 +58,7 @@ def cache_keys(
         "vocab": options.vocab,
         "head": options.head,
         "positions": options.positions,
+        "settings": options.settings,
         "transfuse": version("transfuse"),
     }
     if resized:

@@ -77,7 +77,7 @@ def match(
     if data is not None and (sized or reads_samples(chosen, resolve_match_on(chosen, data))):
         others = warned_of_processors(models, inputs.anchor, chosen, progress, processor, data)
     watch.lap("loading")
-    writers = [network.model for network in inputs.networks]
+    writers = [inputs.whole.get(number, network.model) for number, network in enumerate(inputs.networks)]
     data = given_or_generated(data, writers, models[0], processor, sample_budget(chosen), chosen.seed, progress)
     context = calibrate(inputs.networks, models[0], data, chosen, processor, progress)
     context = replace(context, room=inputs.room(limit))

@@ -17,6 +17,7 @@ from transfuse.network.output_losses import CLASSIFIERS, problem_type
 from transfuse.network.space import Space
 from transfuse.network.spec import Spec
 from transfuse.network.token_ids import POSITIONS_AFTER_PADDING, SAME_PADDING
+from transfuse.network.tolerated_settings import tolerated_differences
 
 OTHER = "the other model"
 TOKEN_ADVICE = {  # by the last name of a field's path
@@ -31,6 +32,7 @@ REASONS = {
 SAME_TENSORS = "fuse models of equal depth, with the same head and the same optional weights"
 SAME_MEANING = "positions, channels, tokens and classes have a fixed meaning: give models with equal numbers of them"
 ANCHOR_HEAD = ", or fuse all but the heads with --head anchor"
+ANCHOR_SETTINGS = "; --settings anchor gives all models those of the anchor"
 ANCHOR_POSITIONS = ", or fuse with --positions anchor, which changes the tables of the other models"
 REMEDIES = {
     "class": ANCHOR_HEAD,
@@ -64,12 +66,14 @@ def check_same_function(
         SpecError: a field that changes the forward pass differs, classes have other names, or classifiers predict
             different things.
     """
+    tolerated = tolerated_differences(anchor, source, architecture)
     for difference in differences(anchor, source, architecture):
         field = difference.path.rpartition(".")[2]
         shifted = field == "pad_token_id" and anchor.model_type in POSITIONS_AFTER_PADDING
         reason = SHIFTED if shifted else REASONS.get(field, "models that compute differently cannot be fused")
         advice = f"; {TOKEN_ADVICE[field]}" if field in TOKEN_ADVICE and not shifted else ""
         advice = ANCHOR_POSITIONS if field == "image_size" else advice
+        advice = ANCHOR_SETTINGS if difference in tolerated else advice
         raise SpecError(f"{name}: {_values(difference)}; {reason}{advice}")
     architecture = architecture or next(iter(anchor.architectures or ()), "")
     check_same_labels(anchor, source, architecture, name)

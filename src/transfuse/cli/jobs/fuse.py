@@ -175,6 +175,8 @@ def plan_job(job: Job, progress: Progress = silent) -> FusionPlan:
     if job.data is not None:
         size_samples = SizeSamples(models, job.data, job, removes_units=job.base is None)
     unloaded = unloaded_models(models, models, job, job.data is not None, job.base is not None, size_samples)
+    for line in unloaded.settings_lines(models):
+        progress.warn(line)
     job, estimate, obstacle = unloaded.options, unloaded.estimate, unloaded.obstacle
     streams = needs_streaming(estimate, obstacle, job.max_memory, job.data is not None)
     plan = fusion_plan(models, unloaded.stored, estimate, obstacle is None, streams)

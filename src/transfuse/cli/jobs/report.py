@@ -43,6 +43,7 @@ MATCHING = (
     "groups",
     "head",
     "positions",
+    "settings",
     "seed",
     "spec",
     "vocab",

@@ -17,6 +17,7 @@ from transfuse.config.options import Options
 from transfuse.config.validation import ENOUGH_MODELS
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.fusion.models.anchor_head import borrowed_tensors, is_convertible, with_anchor_class
+from transfuse.fusion.models.anchor_settings import with_anchor_settings
 from transfuse.fusion.models.padded_vocabulary import is_padded, resized_to_anchor, with_rows
 from transfuse.fusion.models.position_tables import with_anchor_positions
 from transfuse.fusion.sizes.anchor_sizes import with_anchor_sizes
@@ -61,7 +62,7 @@ def with_anchor_form(
     samples: SizeSamples | None = None,
     like: int = 0,
 ) -> list[PreTrainedModel]:
-    """Return models with the sizes of the anchor, and its head and its positions where the options ask for these.
+    """Return models with the sizes of the anchor, and its head, positions and settings where the options ask for these.
 
     Args:
         samples, like: as for `with_anchor_sizes`.
@@ -75,6 +76,8 @@ def with_anchor_form(
         sources = [with_anchor_class(source, anchor, name) for source, name in zip(sources, names[1:], strict=True)]
     if options.positions == "anchor":
         sources = [with_anchor_positions(source, anchor, name) for source, name in zip(sources, names[1:], strict=True)]
+    if options.settings == "anchor":
+        sources = [with_anchor_settings(source, anchor) for source in sources]
     return [anchor, *sources]
 
 

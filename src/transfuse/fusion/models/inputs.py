@@ -56,7 +56,8 @@ class Inputs:
         loaded_bytes: the estimated peak memory in bytes of a fusion by weights with loaded models.
         needed_bytes: the estimated peak memory in bytes with the models as they were opened, besides what samples take.
         resized: a line on each model that had other sizes than the anchor, and how it got the anchor's.
-        whole: the models that were larger than the anchor, as they were, by their numbers. They teach and are measured.
+        whole: the models whose function changed on the way to the form of the anchor, as they were, by their numbers.
+            They teach and are measured.
         base_correlation: as for `UnloadedModels.correlation`: if it is a number, memory suffices without an alignment.
         base: the model that all were fine-tuned from, as a network; None: none was given.
         base_origin: its path and hashes.
@@ -150,6 +151,8 @@ def open_models(
         inputs = _loaded(models, names, options, unloaded, size_samples, like, progress)
     for index in padded:
         progress.warn(padding_warning(empty[0], empty[index], names[index], anchor_name))
+    for line in unloaded.settings_lines(names):
+        progress.warn(line)
     for source, name in zip(empty[1:], names[1:], strict=True):
         warn_of_order(empty[0].config, source, name, progress, anchor_name)
     return inputs if base is None else _with_last_as_base(inputs)
@@ -168,6 +171,7 @@ def _with_last_as_base(inputs: Inputs) -> Inputs:
         base_borrowed=base_borrowed,
         rows=inputs.rows[:-1],
         origins=tuple(origins),
+        whole={number: model for number, model in inputs.whole.items() if number < len(networks)},
         base=base,
         base_origin=base_origin,
     )

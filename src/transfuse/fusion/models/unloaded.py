@@ -9,12 +9,14 @@ from transformers import PreTrainedModel
 from transfuse.checkpoint.reading.load import Model
 from transfuse.config.options import Options
 from transfuse.errors import ConfigError
+from transfuse.fusion.models.anchor_settings import settings_line
 from transfuse.fusion.models.compatible import borrowed_by_sources, check_compatible, empty_model, with_anchor_form
 from transfuse.fusion.models.shared_base import MATRICES, Chosen, readable_networks, resolve_alignment
 from transfuse.fusion.models.vocabulary import ONE_VOCABULARY, OTHER_VOCABULARIES, Rows, token_rows, with_anchor_tokens
+from transfuse.fusion.models.whole_models import changed_models
 from transfuse.fusion.planning.plan import Estimate
 from transfuse.fusion.planning.streaming_choice import streaming_obstacle
-from transfuse.fusion.sizes.changes import larger_models, size_changes
+from transfuse.fusion.sizes.changes import size_changes
 from transfuse.fusion.sizes.samples import SizeSamples
 from transfuse.network.families.undeclared import take_undeclared
 from transfuse.network.model import Network, has_declaration
@@ -42,6 +44,17 @@ class UnloadedModels(Generic[Chosen]):
     correlation: float | None
     estimate: Estimate
     obstacle: str | None
+
+    def settings_lines(self, names: Sequence[str]) -> list[str]:
+        """Return a line for each model that gets settings of the anchor.
+
+        Args:
+            names: what to call the models.
+        """
+        if self.options.settings == "same":
+            return []
+        lines = [settings_line(model, self.stored[0], name) for model, name in zip(self.stored, names, strict=True)]
+        return [line for line in lines if line]
 
 
 def unloaded_models(
@@ -78,7 +91,7 @@ def unloaded_models(
         networks = readable_networks(models, stored if options.head == "anchor" else anchored)
     borrowed = frozenset[str]().union(*borrowed_by_sources(stored, options))
     resolved, correlation = resolve_alignment(options, networks, models, MATRICES, borrowed)
-    estimate = Estimate(anchored, resolved, [*larger_models(stored, anchored).values()])
+    estimate = Estimate(anchored, resolved, [*changed_models(stored, anchored, options).values()])
     paths = [str(model) for model in models if not isinstance(model, PreTrainedModel)]
     obstacle = streaming_obstacle(paths, stored, anchored, names, resolved, has_data)
     return UnloadedModels(stored, anchored, rows, resolved, correlation, estimate, obstacle)

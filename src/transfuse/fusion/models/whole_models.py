@@ -1,4 +1,7 @@
-"""Models that were larger than the anchor, as they were: they teach, and the result is compared with them."""
+"""Models whose function changes on the way to the form of the anchor, as they were.
+
+They teach, and the result is compared with them.
+"""
 
 from collections.abc import Sequence
 
@@ -12,6 +15,24 @@ from transfuse.fusion.sizes.changes import larger_models
 from transfuse.network.class_order import with_anchor_order
 from transfuse.network.model import network
 from transfuse.network.outputs import has_logits
+from transfuse.network.tolerated_settings import tolerated_differences
+
+
+def changed_models(
+    given: Sequence[PreTrainedModel], used: Sequence[PreTrainedModel], options: Options
+) -> dict[int, PreTrainedModel]:
+    """Return the models that are larger than the anchor or get its settings, as they were, by their numbers.
+
+    Args:
+        given, used: as for `larger_models`.
+    """
+    changed = larger_models(given, used)
+    if options.settings == "anchor":
+        anchor, architecture = used[0].config, type(used[0]).__name__
+        for number, model in enumerate(given):
+            if tolerated_differences(anchor, model.config, architecture):
+                changed[number] = model
+    return changed
 
 
 def whole_models(
@@ -21,12 +42,12 @@ def whole_models(
     rows: Sequence[Rows | None],
     options: Options,
 ) -> dict[int, PreTrainedModel]:
-    """Return the larger models as they were, with the vocabulary, positions and classes of the anchor.
+    """Return the changed models as they were, with the vocabulary, positions and classes of the anchor.
 
     Models whose outputs cannot be compared, because they have no head or get that of the anchor, are left out.
     """
     anchor, whole = loaded[0], {}
-    for number, model in larger_models(given, loaded).items():
+    for number, model in changed_models(given, loaded, options).items():
         if options.head != "fused" or not has_logits(model):
             continue
         converted, tokens = model, rows[number - 1]

@@ -45,6 +45,8 @@ def streaming_obstacle(
         return f"--head {options.head} replaces heads"
     if options.positions != "same":
         return f"--positions {options.positions} changes tables"
+    if has_data and options.settings != "same":
+        return f"--settings {options.settings} changes models, which teach as they were"
     if any(map(size_changes, stored, models)):
         return "their sizes differ"
     padded = [name for index, name in enumerate(names) if index and is_padded(models, names, index)]
