@@ -25,7 +25,8 @@ from transformers import PreTrainedModel, Qwen3MoeForCausalLM
 from transfuse.base.progress import silent
 from transfuse.config.make import make
 from transfuse.config.shrink_options import ShrinkOptions
-from transfuse.network.model import declaration, empty_like, network
+from transfuse.network.model import declaration, network
+from transfuse.network.reconfigured import empty_like
 from transfuse.network.sizes import Sizes, resized
 from transfuse.network.symmetry import symmetric
 from transfuse.network.target_sizes import target_sizes

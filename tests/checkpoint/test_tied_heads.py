@@ -25,7 +25,7 @@ from transfuse import finetune, fuse
 from transfuse.checkpoint.reading.load import load_empty, load_model
 from transfuse.checkpoint.reading.ties import is_tied, with_separate_tensors
 from transfuse.errors import ConfigError
-from transfuse.network.model import empty_like
+from transfuse.network.reconfigured import empty_like
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24, "vocab_size": 30}
 T5_SIZES = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2, "vocab_size": 30}

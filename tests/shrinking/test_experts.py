@@ -16,7 +16,8 @@ from transfuse.base.timing import Stopwatch
 from transfuse.config.make import make
 from transfuse.config.shrink_options import ShrinkOptions
 from transfuse.errors import ConfigError, SpecError
-from transfuse.network.model import declaration, empty_like, network
+from transfuse.network.model import declaration, network
+from transfuse.network.reconfigured import empty_like
 from transfuse.network.sizes import Sizes, resized
 from transfuse.network.target_sizes import target_sizes
 from transfuse.shrinking.experts.choice import taken_over

@@ -11,9 +11,9 @@ from transfuse.errors import ConfigError, SpecError
 from transfuse.merging.fitting.growth import Growth
 from transfuse.network.changed_spaces import changed_sizes
 from transfuse.network.families import declare
-from transfuse.network.model import empty_like
 from transfuse.network.operations import Linear
 from transfuse.network.parameter_count import CountFn, count_fn, intermediate_size, parameter_count
+from transfuse.network.reconfigured import empty_like
 from transfuse.network.sizes import Sizes, heads_make_width, is_valid, resized, sizes_of
 from transfuse.network.spec import Spec
 

@@ -130,35 +130,6 @@ def with_tensors(model: PreTrainedModel, tensors: Mapping[str, Tensor]) -> PreTr
     return twin.eval()
 
 
-def empty_like(model: PreTrainedModel, config: PreTrainedConfig, device: torch.device | None = None) -> PreTrainedModel:
-    """Return an untrained model of the same class, precision, device and generation settings, configured otherwise.
-
-    The same parameters are tied. The random numbers of the caller go on as if none had been drawn.
-
-    Args:
-        config: its configuration.
-        device: another device; a model on `meta` has no weights.
-    """
-    device = device or model.device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), device:
-        empty = type(model)(config).to(model.dtype).eval()
-    if model.can_generate():
-        empty.generation_config = copy.deepcopy(model.generation_config)
-    _tie_as(model, empty)
-    return empty
-
-
-def _tie_as(model: PreTrainedModel, other: PreTrainedModel) -> None:
-    """Tie parameters of another model of the same class as they are in `model`, whatever its configuration says."""
-    parameters = dict(other.named_parameters(remove_duplicate=False))
-    owners: dict[int, str] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        owner = owners.setdefault(id(parameter), name)
-        if name in parameters and owner in parameters and parameters[name] is not parameters[owner]:
-            module, _, own = name.rpartition(".")
-            setattr(other.get_submodule(module), own, parameters[owner])
-
-
 def sharing_tensors(
     model: PreTrainedModel, tensors: Mapping[str, Tensor], materialize: Materialize = as_needed
 ) -> PreTrainedModel:

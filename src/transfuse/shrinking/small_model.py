@@ -14,8 +14,9 @@ from transfuse.checkpoint.reading.mapped_model import mapped_zeros
 from transfuse.checkpoint.reading.spill import TensorSpill
 from transfuse.distillation.validation import BatchSplit
 from transfuse.merging.fitting.least_squares import least_squares
-from transfuse.network.model import Network, declaration, empty_like, network
+from transfuse.network.model import Network, declaration, network
 from transfuse.network.parameter_count import parameter_count
+from transfuse.network.reconfigured import empty_like
 from transfuse.network.sizes import Sizes, resized, sizes_of
 from transfuse.shrinking.blocks import Blocks, all_blocks
 from transfuse.shrinking.depth import AllowedFn, any_blocks, choose_blocks

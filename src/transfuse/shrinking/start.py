@@ -14,7 +14,8 @@ from transfuse.base.progress import Progress
 from transfuse.distillation.validation import BatchSplit
 from transfuse.network.changed_spaces import changed_sizes
 from transfuse.network.layout import unfused
-from transfuse.network.model import Network, declaration, empty_like, unfused_tensors, with_tensors
+from transfuse.network.model import Network, declaration, unfused_tensors, with_tensors
+from transfuse.network.reconfigured import empty_like
 from transfuse.network.sizes import score_factor, sizes_of
 from transfuse.network.spec import Spec
 from transfuse.network.symmetry import fold, symmetric

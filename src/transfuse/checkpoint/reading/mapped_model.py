@@ -25,8 +25,9 @@ from transfuse.checkpoint.reading.mapped_tensors import Extent, stored_extents
 from transfuse.checkpoint.reading.spill import TensorSpill
 from transfuse.checkpoint.reading.tensor_location import TensorLocation
 from transfuse.errors import CheckpointError
-from transfuse.network.model import Network, empty_like, network
+from transfuse.network.model import Network, network
 from transfuse.network.precision import compute_dtype, matmul_dtype
+from transfuse.network.reconfigured import empty_like
 
 
 def mapped_network(folder: Path, model: PreTrainedModel, spill: TensorSpill) -> Network:

@@ -30,6 +30,7 @@ from transfuse.fusion.models.compatible import (
     load,
     with_anchor_form,
 )
+from transfuse.fusion.models.equal_classes import in_one_family
 from transfuse.fusion.models.vocabulary import token_rows
 from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.fusion.sizes.anchor_sizes import with_anchor_sizes
@@ -148,7 +149,7 @@ def load_for_measurement(
     config = read_config(local_directory(models[0], options.pickle_policy()))
     samples = measured_samples(data, options, architecture, config).take(limit, options.seed)
     calibration = open_samples(data, options, CALIBRATION)
-    loaded = [load(name, options) for name in models]
+    loaded = in_one_family([load(name, options) for name in models], models)
     check_same_class(loaded, models, options)
     size_samples = SizeSamples(models, calibration, options, progress=progress, removes_units=False)
     loaded = with_anchor_sizes(loaded, models, size_samples, progress.warn, options.needs_equal_widths)

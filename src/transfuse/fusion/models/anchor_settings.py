@@ -2,7 +2,7 @@
 
 from transformers import PreTrainedModel
 
-from transfuse.network.model import empty_like
+from transfuse.network.reconfigured import with_config
 from transfuse.network.tolerated_settings import tolerated_differences, with_settings
 
 
@@ -13,12 +13,7 @@ def with_anchor_settings(source: PreTrainedModel, anchor: PreTrainedModel) -> Pr
         source: its tensors may be empty, and are then empty in the result.
     """
     found = tolerated_differences(anchor.config, source.config, type(source).__name__)
-    if not found:
-        return source
-    changed = empty_like(source, with_settings(source.config, anchor.config, found))
-    if source.device.type != "meta":
-        changed.load_state_dict(source.state_dict(), strict=False)  # all but constants
-    return changed
+    return with_config(source, with_settings(source.config, anchor.config, found)) if found else source
 
 
 def settings_line(source: PreTrainedModel, anchor: PreTrainedModel, name: str) -> str | None:

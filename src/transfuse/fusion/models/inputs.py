@@ -28,6 +28,7 @@ from transfuse.fusion.models.compatible import (
     stored_network,
     with_anchor_form,
 )
+from transfuse.fusion.models.equal_classes import in_one_family
 from transfuse.fusion.models.padded_vocabulary import is_padded, padding_warning
 from transfuse.fusion.models.unloaded import UnloadedModels, unloaded_models
 from transfuse.fusion.models.vocabulary import Rows, with_anchor_tokens
@@ -189,6 +190,7 @@ def _loaded(
     """Return loaded models; sources with another vocabulary are converted to the anchor's."""
     given = [with_own_config(model) if isinstance(model, PreTrainedModel) else load(model, options) for model in models]
     origins = tuple(_origin(source, model) for source, model in zip(models, given, strict=True))
+    given = in_one_family(given, names)
     lines: list[str] = []
     loaded = with_anchor_sizes(given, names, size_samples, lines.append, options.needs_equal_widths, like)
     for line in lines:

@@ -19,8 +19,9 @@ from transfuse.errors import ConfigError
 from transfuse.network.axes import fixed_dimensions
 from transfuse.network.config_fields import differences
 from transfuse.network.layout import join_fused, split_fused, unfused
-from transfuse.network.model import declaration, empty_like
+from transfuse.network.model import declaration
 from transfuse.network.patch_grid import patch_grid
+from transfuse.network.reconfigured import empty_like
 
 SPACE = "position_id"  # the name of the fixed space of positions in every family
 TEXT_SPACE = "text.position_id"  # its name in models of images and texts, and in the half of such a model

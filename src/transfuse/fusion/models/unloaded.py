@@ -11,6 +11,7 @@ from transfuse.config.options import Options
 from transfuse.errors import ConfigError
 from transfuse.fusion.models.anchor_settings import settings_line
 from transfuse.fusion.models.compatible import borrowed_by_sources, check_compatible, empty_model, with_anchor_form
+from transfuse.fusion.models.equal_classes import in_one_family
 from transfuse.fusion.models.shared_base import MATRICES, Chosen, readable_networks, resolve_alignment
 from transfuse.fusion.models.vocabulary import ONE_VOCABULARY, OTHER_VOCABULARIES, Rows, token_rows, with_anchor_tokens
 from transfuse.fusion.models.whole_models import changed_models
@@ -78,7 +79,7 @@ def unloaded_models(
     Raises:
         TransfuseError: a model cannot be read, or the models are not compatible.
     """
-    stored = [empty_model(model, options) for model in models]
+    stored = in_one_family([empty_model(model, options) for model in models], names)
     for model in stored:
         take_undeclared(type(model).__name__, options.needs_no_declaration(has_base))
     anchored = with_anchor_form(stored, names, options, size_samples, like)

@@ -18,7 +18,8 @@ from transfuse.data.text.texts import vocabulary
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.network.axes import fixed_dimensions
 from transfuse.network.layout import join_fused, split_fused, unfused
-from transfuse.network.model import declaration, empty_like
+from transfuse.network.model import declaration
+from transfuse.network.reconfigured import empty_like
 from transfuse.network.spec import Spec
 from transfuse.network.token_ids import POSITIONS_AFTER_PADDING
 

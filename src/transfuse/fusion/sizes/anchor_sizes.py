@@ -27,9 +27,10 @@ from transfuse.fusion.sizes.samples import SizeSamples
 from transfuse.fusion.sizes.smaller import smaller
 from transfuse.fusion.sizes.wider import wider
 from transfuse.network.inputs import model_inputs
-from transfuse.network.model import converted, empty_like
+from transfuse.network.model import converted
 from transfuse.network.outputs import model_output
 from transfuse.network.precision import as_dtype, compute_dtype
+from transfuse.network.reconfigured import empty_like
 from transfuse.network.sizes import Sizes, block_settings, heads_make_width, resized, sizes_of
 from transfuse.shrinking.depth import AllowedFn, any_blocks
 

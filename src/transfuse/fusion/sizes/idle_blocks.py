@@ -13,8 +13,9 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.activations.execution_order import block_stack
 from transfuse.fusion.sizes.block_operations import block_operations, stream_norms
-from transfuse.network.model import Network, declaration, empty_like
+from transfuse.network.model import Network, declaration
 from transfuse.network.operations import Junction, Linear, Norm
+from transfuse.network.reconfigured import empty_like
 from transfuse.network.sizes import Sizes, block_settings, resized, set_block_setting, sizes_of
 from transfuse.network.spec import Spec
 from transfuse.shrinking.blocks import Blocks

@@ -12,8 +12,9 @@ from transfuse.errors import SpecError
 from transfuse.network.axes import leaves
 from transfuse.network.families import declare
 from transfuse.network.layout import unfused
-from transfuse.network.model import empty_like, unfused_tensors, with_tensors
+from transfuse.network.model import unfused_tensors, with_tensors
 from transfuse.network.operations import Axes
+from transfuse.network.reconfigured import empty_like
 from transfuse.network.sizes import Sizes, resized, sizes_of
 
 

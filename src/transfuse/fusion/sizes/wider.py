@@ -22,9 +22,10 @@ from transfuse.fusion.sizes.shared_keys import like_shared, with_shared
 from transfuse.network.changed_spaces import changed_sizes
 from transfuse.network.families import declare
 from transfuse.network.layout import unfused
-from transfuse.network.model import declaration, empty_like, unfused_tensors, with_tensors
+from transfuse.network.model import declaration, unfused_tensors, with_tensors
 from transfuse.network.operations import Parameter
 from transfuse.network.precision import as_dtype, compute_dtype
+from transfuse.network.reconfigured import empty_like
 from transfuse.network.sizes import score_factor
 from transfuse.network.space import Dual, Group, Space
 from transfuse.network.spec import Spec
