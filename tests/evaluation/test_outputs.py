@@ -77,6 +77,20 @@ def test_similarity_by_hand(tmp_path: Path, mode: str | None) -> None:
     assert low < entry["similarity"] < high
 
 
+@pytest.mark.parametrize("names", [("sentence1", "sentence2"), ("anchor", "positive")])
+def test_both_texts_of_a_pair_have_an_embedding_of_their_own(tmp_path: Path, names: tuple[str, str]) -> None:
+    """As sentence-transformers reads them; a text in several pairs counts once."""
+    folders = [bert(tmp_path / str(seed), BertModel, seed) for seed in (1, 2)]
+    pairs = {names[0]: [TEXTS[0], TEXTS[0], TEXTS[3]], names[1]: [TEXTS[1], TEXTS[2], " "], "score": [0.5, 1.0, 0.0]}
+    found, expected = (transfuse.evaluate(folders, Dataset.from_dict(data)) for data in (pairs, {"text": TEXTS[:4]}))
+    assert found.records()[0]["agreement_with"] == expected.records()[0]["agreement_with"]
+    model = BertModel.from_pretrained(folders[0])
+    batch = next(iter(prepare(load_samples(Dataset.from_dict(pairs)), model, folders[0], Options())))
+    assert len(batch["input_ids"]) == 4
+    with pytest.raises(DataError, match="are empty"):
+        transfuse.evaluate(folders, Dataset.from_dict({name: [" ", ""] for name in names}))
+
+
 @pytest.mark.parametrize("with_files", ["first", "second"])
 def test_a_model_without_files_pools_as_the_other(tmp_path: Path, with_files: str) -> None:
     for name in ("first", "second"):

@@ -17,6 +17,7 @@ from transfuse.data.processor_settings import pair_settings, pixel_settings, tok
 from transfuse.data.samples import Prepare, Samples
 from transfuse.data.text.questions import question_preparer, with_answers, with_questions
 from transfuse.data.text.sequences import sequence_preparer, with_sources, with_targets
+from transfuse.data.text.single_texts import with_single_texts
 from transfuse.data.text.tagged_words import with_tags, with_words, word_preparer
 from transfuse.data.text.texts import causal_preparer, load_tokenizer, masked_preparer, text_preparer, with_padding
 from transfuse.errors import NoLabelsError, SpecError
@@ -226,7 +227,7 @@ def task(architecture: str) -> Task:
     if re.search("For[A-Z]", architecture):
         raise _only_by_weights(architecture, "predicts what no data can measure or fit")
     takes_images = architecture.startswith(VISION_PREFIXES)
-    reading = IMAGE_CLASSIFICATION if takes_images else TEXT_CLASSIFICATION
+    reading = IMAGE_CLASSIFICATION if takes_images else replace(TEXT_CLASSIFICATION, samples=with_single_texts)
     if architecture in BARE_ENCODER_DECODERS:
         reading = SEQUENCE_TO_SEQUENCE
     return replace(reading, labeled=_no_labels, measures=("cosine", "distance"), kind="outputs")

@@ -1,4 +1,4 @@
-"""Pairs of texts that a classifier reads together, such as a premise and a hypothesis."""
+"""Pairs of texts, such as a premise and a hypothesis, which a classifier reads together."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +16,8 @@ PAIR_NAMES = (
     ("sentence_a", "sentence_b"),
     ("query", "passage"),
     ("query", "document"),
+    ("anchor", "positive"),
+    ("query", "positive"),
 )
 Pair = list[str]
 """Two texts."""
