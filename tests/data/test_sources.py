@@ -474,6 +474,24 @@ def test_texts_between_blank_lines(content: str, lines: bool, texts: list[str], 
     assert samples.inputs(range(len(samples))) == texts
 
 
+@pytest.mark.parametrize("separator", [" ", "\t"])
+def test_words_with_tags_in_lines(separator: str, tmp_path: Path) -> None:
+    """As in CoNLL-2003 and WNUT-17."""
+    rows = [["-DOCSTART-", "-X-", "O"], [], ["Anna", "NNP", "B-PER"], ["runs", "VB", "O"], [], ["Rome", "NN", "I-LOC"]]
+    content = "# id 1\n" + "\n".join(separator.join(row) for row in rows)
+    (tmp_path / "train.txt").write_text(content + "\n")
+    samples = load_samples(tmp_path)
+    assert samples.inputs([0, 1]) == ["Anna runs", "Rome"]
+    assert samples.dataset["tokens"][:] == [["Anna", "runs"], ["Rome"]]
+    assert samples.dataset["ner_tags"][:] == [["B-PER", "O"], ["I-LOC"]]
+
+
+@pytest.mark.parametrize("content", ["Anna O\nruns O\n\nRome O\n", "Anna B-PER\nin the O\n\nRome O\n", "a\nb\n\nc\n"])
+def test_texts_in_lines_without_a_tag_each(content: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(content)
+    assert load_samples(tmp_path / "a.txt").inputs([0, 1]) == content.rstrip().split("\n\n")
+
+
 def test_blank_lines_count_for_their_own_file(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one\ntwo\n")
     with gzip.open(tmp_path / "b.txt.gz", "wt") as file:

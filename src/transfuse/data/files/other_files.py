@@ -16,8 +16,12 @@ INSTEAD: Mapping[str, str] = {
     ".xlsx": "save it as .csv",
     ".zip": "unpack it, and give the folder",
     ".md": "call it .txt",
+    ".conll": "call it .txt",
 }
-ALIASES = {".db": ".sqlite", ".sqlite3": ".sqlite", ".tgz": ".tar", ".xls": ".xlsx", ".ods": ".xlsx", ".7z": ".zip"}
+ALIASES = {
+    **{".db": ".sqlite", ".sqlite3": ".sqlite", ".tgz": ".tar", ".xls": ".xlsx", ".ods": ".xlsx", ".7z": ".zip"},
+    **dict.fromkeys((".bio", ".iob", ".iob2"), ".conll"),
+}
 
 
 def advice(path: Path, kind: str, readable: str) -> str:

@@ -8,11 +8,15 @@ from pathlib import Path
 import fsspec
 from datasets import Dataset, concatenate_datasets
 
+from transfuse.data.files.tagged_lines import tagged_sentences
+
 ENCODING = "utf-8-sig"  # leaves out the mark that some editors put before the text
 
 
 def read_texts(files: list[Path], lines: bool = False) -> Dataset:
     """Read the texts between the blank lines of a file, or each line if it has none, and leave out empty texts.
+
+    Sentences in the layout of CoNLL have columns of words and tags, too.
 
     Args:
         lines: whether each line is a text, also if blank lines separate longer texts.
@@ -24,7 +28,8 @@ def read_texts(files: list[Path], lines: bool = False) -> Dataset:
         parts.append(Dataset.from_text(escaped(by_line), encoding=ENCODING))
     if by_paragraph:
         texts = ["".join(text).strip("\n") for path in by_paragraph for blank, text in _grouped(path) if not blank]
-        parts.append(Dataset.from_dict({"text": texts}))
+        tagged = None if by_line else tagged_sentences(texts)
+        parts.append(Dataset.from_dict(tagged or {"text": texts}))
     return concatenate_datasets(parts).filter(lambda row: row["text"].strip() != "", keep_in_memory=True)
 
 
