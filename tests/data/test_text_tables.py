@@ -2,8 +2,11 @@
 
 import csv
 import gzip
+import json
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas
 import pytest
 
@@ -87,3 +90,27 @@ def test_texts_stay_texts_after_many_rows(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("\n".join(["text,number", *rows, ",7"]) + "\n")
     dataset = load_samples(tmp_path / "rows.csv").dataset
     assert (dataset[0]["text"], dataset[11_999]["text"], dataset[12_000]["text"]) == ("a", "001", None)
+
+
+@pytest.mark.parametrize("written", [str, json.dumps, lambda values: str(np.array(values, dtype=object))])
+def test_lists_in_cells(written: Callable[[list[str] | list[int]], str], tmp_path: Path) -> None:
+    """As pandas writes them, and `datasets`, whose lists are arrays of numpy."""
+    words = [["Anna's", '"big"', "a b", "\\"], ["Rome", "[x]", "é"] * 30]
+    ids = [[0, -1, 2, 10], [3, 4, 5] * 30]
+    rows = {
+        "tokens": [*map(written, words), ""],
+        "ner_tags": [*map(written, ids), "[]"],
+        "text": ["['a']", "['b' 1]", "c"],
+    }
+    pandas.DataFrame(rows).to_csv(tmp_path / "rows.csv", index=False)
+    dataset = load_samples(tmp_path / "rows.csv").dataset
+    assert (dataset["tokens"][:], dataset["ner_tags"][:]) == ([*words, None], [*ids, []])
+    assert dataset["text"][:] == rows["text"]
+
+
+@pytest.mark.parametrize(
+    "cells", [["['a']", "[1]"], ["['a''b']", "['c']"], ["['\\x']", "['c']"], ["[]", "[]"], ["[a]", "[b]"]]
+)
+def test_cells_that_only_look_like_lists_are_texts(cells: list[str], tmp_path: Path) -> None:
+    pandas.DataFrame({"text": cells}).to_csv(tmp_path / "rows.csv", index=False)
+    assert load_samples(tmp_path / "rows.csv").inputs([0, 1]) == cells

@@ -11,6 +11,7 @@ import pandas  # type: ignore[import-untyped]
 from datasets import Dataset, concatenate_datasets
 from datasets.exceptions import DatasetGenerationError
 
+from transfuse.data.files.list_cells import with_lists
 from transfuse.data.files.table_layout import QUOTED, Layout, layout_of, named_separator, separator_of
 from transfuse.data.files.text_files import escaped
 
@@ -52,7 +53,7 @@ def _read(files: list[Path], separator: str) -> Dataset:
             if any(table.column_names != tables[0].column_names for table in tables):
                 raise
             parts.extend(tables)
-    return _with_stripped_names(parts[0] if len(parts) == 1 else concatenate_datasets(parts))
+    return with_lists(_with_stripped_names(parts[0] if len(parts) == 1 else concatenate_datasets(parts)))
 
 
 def _converters(path: Path, options: dict[str, Any]) -> dict[str, Any]:
