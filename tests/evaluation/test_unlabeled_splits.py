@@ -262,3 +262,31 @@ def test_rows_without_an_answer_or_a_target_are_left_out(
     assert (record["split"], "loss" in record) == ("validation", True)
     with pytest.raises(DataError, match="24 of 24 samples have no"):
         transfuse.evaluate(model, data, split="test")
+
+
+@pytest.mark.parametrize(
+    ("options", "labels", "line"),
+    [
+        (SETS, NAMES[0], "column 'label' holds texts, not lists of classes, so it is not read"),
+        (classes(NAMES), [NAMES[0]], "column 'label' holds lists of texts, not classes, so it is not read"),
+        ({"num_labels": 1}, NAMES[0], "column 'label' holds texts, not numbers, so it is not read"),
+        (classes(NAMES), None, None),
+    ],
+)
+def test_a_line_says_that_labels_are_not_what_the_model_predicts(
+    tmp_path: Path, options: dict[str, Any], labels: Any, line: str | None
+) -> None:
+    models = [bert(tmp_path / name, BertForSequenceClassification, 0, **options) for name in "ab"]
+    rows = [{"text": text(*each)} | ({"label": labels} if labels else {}) for each in SENTENCES[:4]]
+    heard = KeptWarnings()
+    transfuse.evaluate(models, Dataset.from_list(rows), progress=heard)
+    assert heard.lines == ([f"dataset in memory: {line}"] if line else [])
+
+
+def test_a_line_names_a_column_of_the_classes_of_the_model(tmp_path: Path) -> None:
+    models = [bert(tmp_path / name, BertForSequenceClassification, 0, **classes(NAMES)) for name in "ab"]
+    rows = [{"text": text(*each), "place": each[2], "who": each[0].upper()} for each in SENTENCES[:4]]
+    heard = KeptWarnings()
+    transfuse.evaluate(models, Dataset.from_list(rows), progress=heard)
+    line = "column 'who' holds classes of the model; --label-column reads them"
+    assert heard.lines == [f"dataset in memory: {line}"]

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+from datasets import Value
 from transformers import PreTrainedConfig
 
 from transfuse.base.counted import are, counted, have
-from transfuse.data.column_kinds import is_string
-from transfuse.data.columns import raw_values
+from transfuse.data.column_kinds import contents, is_string
+from transfuse.data.columns import LABEL_NAMES, preferred, raw_values
 from transfuse.data.labels.numeric_labels import NUMBER_NAMES, SET_NAMES, class_columns, holds_numbers
 from transfuse.data.parts import find_column, holds_label_lists
 from transfuse.data.samples import Samples
@@ -15,6 +16,7 @@ from transfuse.data.tasks import Task
 from transfuse.data.text.sequences import TARGET_NAMES
 from transfuse.data.text.tagged_words import TAG_NAMES
 from transfuse.errors import DataError, MissingLabelsError, NoLabelsError
+from transfuse.network.class_order import folded_name
 
 LABEL_COLUMNS = {
     "numbers": (NUMBER_NAMES, holds_numbers),
@@ -22,7 +24,8 @@ LABEL_COLUMNS = {
     "entities": (TAG_NAMES, holds_label_lists),
     "tokens": (TARGET_NAMES, is_string),
 }  # the usual names of labels of some kinds, and what their columns hold
-ROW_BY_ROW = ("classes", "numbers", "label_sets", "entities")  # kinds whose rows without a label are left out
+PREDICTED = {"classes": "classes", "numbers": "numbers", "label_sets": "lists of classes", "entities": "lists of tags"}
+ROW_BY_ROW = tuple(PREDICTED)  # kinds whose rows without a label are left out
 
 
 def labeled_samples(rows: Samples, model_task: Task, config: PreTrainedConfig) -> Samples:
@@ -39,6 +42,25 @@ def labeled_samples(rows: Samples, model_task: Task, config: PreTrainedConfig) -
         if not error.labeled:
             raise
         return model_task.labeled(_without_others(rows, error.labeled))
+
+
+def unread_labels(samples: Samples, kind: str, config: PreTrainedConfig) -> str | None:
+    """Return a line on a column that could hold labels, by its name or by its values, but is not read, if any.
+
+    Args:
+        kind: what the model predicts.
+    """
+    features = samples.dataset.features
+    column = preferred(features, LABEL_NAMES) if kind in ROW_BY_ROW else None
+    if column is not None and features[column] != Value("null"):
+        return f"column {column!r} holds {contents(features[column])}, not {PREDICTED[kind]}, so it is not read"
+    classes = {folded_name(name) for name in (config.id2label or {}).values()}
+    texts = [name for name, feature in features.items() if is_string(feature) and kind == "classes"]
+    named = (
+        name for name in texts if {folded_name(value or "") for value in raw_values(samples.dataset, name)} <= classes
+    )
+    column = next(named, None)
+    return column and f"column {column!r} holds classes of the model; --label-column reads them"
 
 
 def _without_others(samples: Samples, labeled: Sequence[int]) -> Samples:

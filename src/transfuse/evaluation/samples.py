@@ -23,7 +23,7 @@ from transfuse.data.tasks import Task, task, with_model_ids
 from transfuse.data.text.blocks import in_blocks
 from transfuse.data.text.questions import window_preparer
 from transfuse.errors import DataError, NoLabelsError
-from transfuse.evaluation.labeled_rows import has_no_label, labeled_samples
+from transfuse.evaluation.labeled_rows import has_no_label, labeled_samples, unread_labels
 from transfuse.evaluation.predictor import Predictor, agreement_predictor, label_predictor
 
 
@@ -152,6 +152,8 @@ def measured_samples(
     if isinstance(problem, NoLabelsError):
         reading = task(architecture)
         samples = replace(reading.samples(rows), label=None)
+        if unread := unread_labels(rows, model_task.kind, config):
+            samples = samples.with_note(unread)
         return MeasuredSamples(samples, replace(model_task, preparer=reading.preparer), False)
     if problem is not None:
         raise problem
