@@ -17,6 +17,7 @@ from transfuse.data.load import load_samples
 from transfuse.data.measured_tasks import measured_task
 from transfuse.data.prepare import prepare
 from transfuse.data.text.pooling import POOLED, single_token, with_pooled_token
+from transfuse.data.text.texts import load_tokenizer
 from transfuse.errors import DataError
 from transfuse.evaluation.kinds import outputs
 from transfuse.evaluation.kinds.outputs import agreement, answers, predict_similarity
@@ -119,6 +120,17 @@ def test_fusing_and_shrinking_pool_alike(tmp_path: Path) -> None:
     model = BertModel.from_pretrained(folder).eval()
     found = [answers(model, batch) for batch in prepare(load_samples(TEXTS), model, folder, Options(batch_size=5))]
     torch.testing.assert_close(torch.cat(found), embeddings(folder, lambda states: states[0]), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("longest", "tokens"), [(3, 3), (40, 24), (None, 24)])
+def test_texts_are_cut_as_sentence_transformers_does(tmp_path: Path, longest: int | None, tokens: int) -> None:
+    """As in all-MiniLM-L6-v2, whose tokenizer would read twice as many tokens."""
+    folder = pools(bert(tmp_path, BertModel, 1), "pooling_mode_mean_tokens")
+    settings = folder / "sentence_bert_config.json"
+    settings.write_text(json.dumps({"max_seq_length": longest, "do_lower_case": False}))
+    assert load_tokenizer(folder).model_max_length == tokens
+    (folder / "modules.json").unlink()
+    assert load_tokenizer(folder).model_max_length == 24
 
 
 def test_modules_that_cannot_be_copied_do_not_hide_the_pooling(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ MODELS = ("Transformer", "MLMTransformer")  # modules whose files are those of t
 PLAIN = ("Pooling", "SpladePooling", "Normalize", "Dropout")  # modules without weights
 CONFIGURED = ("Pooling", "SpladePooling", "Dropout")  # modules that need their config.json
 POOLING = ("Pooling", "SpladePooling")
+SETTINGS = "sentence_*_config.json"  # of the model itself
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,17 @@ def pooling_modes(modules: Sequence[Module]) -> list[str]:
             names += [name.removeprefix("pooling_mode_") for name in flags if name.startswith("pooling_mode_")]
             modes += sorted({re.sub(r"_tokens?$", "", str(name)) for name in names})
     return modes
+
+
+def longest_text(checkpoint: Path) -> int | None:
+    """Return the number of tokens at which sentence-transformers cuts texts; None if its files name none.
+
+    Raises:
+        CheckpointError: the file that names it cannot be read.
+    """
+    files = sorted(checkpoint.glob(SETTINGS)) if (checkpoint / MODULES).is_file() else []
+    limits = [_read_json(file, dict).get("max_seq_length") for file in files]
+    return next((limit for limit in limits if isinstance(limit, int) and limit > 0), None)
 
 
 def check_sentence_modules(models: Sequence[Any]) -> None:

@@ -13,6 +13,7 @@ from transformers import AutoTokenizer, BatchEncoding, PreTrainedConfig
 
 from transfuse.base.batch import IGNORED_LABEL
 from transfuse.base.counted import counted
+from transfuse.checkpoint.reading.sentences import longest_text
 from transfuse.data.text.context import context_length, has_context
 from transfuse.data.text.conversations import as_text
 from transfuse.data.text.target_language import check_target_language
@@ -32,6 +33,8 @@ TextPreparer = Callable[[list[Any]], dict[str, Tensor]]
 def load_tokenizer(checkpoint: str | Path) -> Any:
     """Return the tokenizer saved in `checkpoint`; code in it is never run, and the Hub is not queried.
 
+    It cuts texts where sentence-transformers does, if its files are there.
+
     Raises:
         CheckpointError: there is no tokenizer, or it cannot be read.
     """
@@ -44,6 +47,8 @@ def load_tokenizer(checkpoint: str | Path) -> Any:
         raise CheckpointError(f"{folder}: its tokenizer cannot be loaded: {in_short(error)}") from error
     if not isinstance(tokenizer.model_max_length, int | float) or not tokenizer.model_max_length >= 1:
         raise CheckpointError(f"{folder}: model_max_length in tokenizer_config.json should be a number of tokens")
+    if (longest := longest_text(folder)) is not None:
+        tokenizer.model_max_length = min(tokenizer.model_max_length, longest)
     return tokenizer
 
 
