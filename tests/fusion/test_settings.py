@@ -13,9 +13,11 @@ from languages import TEXTS, gpt2, llama, saved
 from transformers import AutoModelForCausalLM, AutoTokenizer, MistralConfig, MistralForCausalLM, PreTrainedModel
 
 import transfuse
+from transfuse.checkpoint.record.command import carry_call
 from transfuse.cli.jobs.fuse import plan_job
 from transfuse.config.job import Job
 from transfuse.errors import ConfigError, SpecError
+from transfuse.fusion.carrying.match import match_for_carry
 from transfuse.fusion.fuse import merge
 
 LINEAR = {"rope_type": "linear", "factor": 4.0, "rope_theta": 3000.0}
@@ -123,3 +125,51 @@ def test_a_plan_names_what_changes(tmp_path: Path) -> None:
     told = KeptWarnings()
     plan_job(Job(models=[str(a), str(b)], settings="anchor"), told)
     assert told.lines == [f"{b}: rms_norm_eps 1e-05 becomes 1e-06, as in the anchor"]
+
+
+def fine_tune(folder: Path, base: Path) -> Path:
+    """Save a model that differs a little from its base."""
+    tuned = AutoModelForCausalLM.from_pretrained(base)
+    with torch.no_grad():
+        for parameter in tuned.parameters():
+            parameter.add_(0.004 * torch.randn_like(parameter))
+    tuned.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("data", [None, TEXTS])
+def test_a_fine_tune_is_carried_to_a_base_of_other_settings(tmp_path: Path, data: list[str] | None) -> None:
+    new, base = pair(tmp_path, llama, {}, {"rope_parameters": LINEAR})
+    tuned = fine_tune(tmp_path / "tuned", base)
+    told = KeptWarnings()
+    training = {} if data is None else {"steps": 2}
+    carried = transfuse.carry(base, tuned, new, data, progress=told, **training)
+    assert [line for line in told.lines if "becomes" in line] == [
+        f"{name}: rope_parameters.rope_type 'default' becomes 'linear', rope_parameters.rope_theta 10000.0 becomes"
+        f" 3000.0, as in {new}"
+        for name in (tuned, base)
+    ]
+    assert carried.model.config.rope_parameters == AutoModelForCausalLM.from_pretrained(new).config.rope_parameters
+    assert "--settings" not in carry_call("OUT", carried.record)
+    alike = saved(tmp_path / "alike", partial(llama, rope_parameters=LINEAR), 1)
+    expected = transfuse.carry(alike, fine_tune_of(tuned, tmp_path / "tuned-alike", alike), new).model
+    if data is None:
+        assert torch.allclose(logits(carried.model, new), logits(expected, new), atol=1e-5)
+
+
+def fine_tune_of(tuned: Path, folder: Path, like: Path) -> Path:
+    """Save the weights of a fine-tune with the settings of another model."""
+    model = AutoModelForCausalLM.from_pretrained(like)
+    model.load_state_dict(AutoModelForCausalLM.from_pretrained(tuned).state_dict())
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(like).save_pretrained(folder)
+    return folder
+
+
+def test_a_carried_fine_tune_teaches_as_it_was(tmp_path: Path) -> None:
+    new, base = pair(tmp_path, llama, {}, {"rope_parameters": LINEAR})
+    tuned = fine_tune(tmp_path / "tuned", base)
+    matched = match_for_carry(base, tuned, new, TEXTS, steps=1)
+    assert list(matched.inputs.whole) == [2]
+    assert torch.equal(logits(matched.inputs.whole[2], new), logits(AutoModelForCausalLM.from_pretrained(tuned), new))

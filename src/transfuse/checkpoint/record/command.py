@@ -12,7 +12,7 @@ DATASET_IN_MEMORY = "dataset in memory"  # what the name of such data begins wit
 FUSE = "transfuse fuse"
 CARRY = "transfuse carry"
 SHRINK = "transfuse shrink"
-IMPLIED = ("merge", "head", "teacher_weighting", "align")  # options that carrying chooses itself
+IMPLIED = ("merge", "head", "teacher_weighting", "align", "settings")  # options that carrying chooses itself
 
 
 def fuse_call(output: str, record: Mapping[str, Any]) -> str:

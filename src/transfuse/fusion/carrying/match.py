@@ -156,7 +156,13 @@ def _opened(
         idle = idle_tensors(old) & idle_tensors(changed)
         changed = replace(changed, tensors={**changed.tensors, **{name: old.tensors[name] for name in idle}})
     origins = (*found.origins[1:], found.origins[0])
-    return replace(found, models=[new.model, old.model, changed.model], networks=[new, old, changed], origins=origins)
+    return replace(
+        found,
+        models=[new.model, old.model, changed.model],
+        networks=[new, old, changed],
+        origins=origins,
+        whole={2: found.whole[0]} if 0 in found.whole else {},  # the tuned model, which alone teaches
+    )
 
 
 def _aligned(inputs: Inputs, options: Options, context: AlignContext, checks_base: bool) -> tuple[Alignment, Alignment]:

@@ -55,7 +55,7 @@ def carry_options(options: dict[str, Any], has_data: bool, has_keep: bool) -> Op
     merging = carry_merging(has_data)
     if options.get("merge", merging) != merging:
         raise ConfigError("merge: carrying chooses it itself; leave it out, or choose the effort")
-    fixed = {"merge": merging, "match_on": "both" if has_data else "weights"}
+    fixed = {"merge": merging, "match_on": "both" if has_data else "weights", "settings": "anchor"}
     uniform = {"teacher_weighting": "uniform"} if has_data else {}
     given = {name: value for name, value in options.items() if (name, value) != ("match_on", "auto")}
     chosen: Options = make(Options, fixed | uniform | given)

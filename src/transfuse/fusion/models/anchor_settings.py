@@ -1,9 +1,11 @@
 """Sources that compute a little differently: give them the settings of the anchor, such as the epsilon of norms."""
 
+from collections.abc import Sequence
+
 from transformers import PreTrainedModel
 
 from transfuse.network.reconfigured import with_config
-from transfuse.network.tolerated_settings import tolerated_differences, with_settings
+from transfuse.network.tolerated_settings import ROTARY, tolerated_differences, with_settings
 
 
 def with_anchor_settings(source: PreTrainedModel, anchor: PreTrainedModel) -> PreTrainedModel:
@@ -16,13 +18,20 @@ def with_anchor_settings(source: PreTrainedModel, anchor: PreTrainedModel) -> Pr
     return with_config(source, with_settings(source.config, anchor.config, found)) if found else source
 
 
-def settings_line(source: PreTrainedModel, anchor: PreTrainedModel, name: str) -> str | None:
-    """Return which settings of a source become those of the anchor; None: none of them.
+def settings_lines(models: Sequence[PreTrainedModel], names: Sequence[str], like: int = 0) -> list[str]:
+    """Return a line for each model that gets settings of another one.
 
     Args:
-        source: the model as it was given.
-        name: what to call it.
+        models: the models as they were given.
+        names: what to call them.
+        like: the number of the model with these settings; 0: the anchor, which is called so.
     """
-    found = tolerated_differences(anchor.config, source.config, type(source).__name__)
-    changes = ", ".join(f"{each.path} {each.source!r:.80} becomes {each.anchor!r:.80}" for each in found)
-    return f"{name}: {changes}, as in the anchor" if found else None
+    pattern = models[like]
+    lines = []
+    for model, name in zip(models, names, strict=True):
+        found = tolerated_differences(pattern.config, model.config, type(model).__name__)
+        told = [each for each in found if ROTARY not in each.path or None not in (each.anchor, each.source)]
+        changes = ", ".join(f"{each.path} {each.source!r:.80} becomes {each.anchor!r:.80}" for each in told)
+        if found:
+            lines.append(f"{name}: {changes}, as in {names[like] if like else 'the anchor'}")
+    return lines

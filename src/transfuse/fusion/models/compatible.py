@@ -65,7 +65,7 @@ def with_anchor_form(
     """Return models with the sizes of the anchor, and its head, positions and settings where the options ask for these.
 
     Args:
-        samples, like: as for `with_anchor_sizes`.
+        samples, like: as for `with_anchor_sizes`. The settings are those of this model, too.
 
     Raises:
         ConfigError: a model cannot have them, or is of another class than the anchor.
@@ -77,7 +77,7 @@ def with_anchor_form(
     if options.positions == "anchor":
         sources = [with_anchor_positions(source, anchor, name) for source, name in zip(sources, names[1:], strict=True)]
     if options.settings == "anchor":
-        sources = [with_anchor_settings(source, anchor) for source in sources]
+        anchor, *sources = (with_anchor_settings(model, models[like]) for model in (anchor, *sources))
     return [anchor, *sources]
 
 

@@ -152,7 +152,7 @@ def open_models(
         inputs = _loaded(models, names, options, unloaded, size_samples, like, progress)
     for index in padded:
         progress.warn(padding_warning(empty[0], empty[index], names[index], anchor_name))
-    for line in unloaded.settings_lines(names):
+    for line in unloaded.settings_lines(names, like):
         progress.warn(line)
     for source, name in zip(empty[1:], names[1:], strict=True):
         warn_of_order(empty[0].config, source, name, progress, anchor_name)
@@ -197,9 +197,9 @@ def _loaded(
         progress.warn(line)
     borrowed = borrowed_by_sources(loaded, options)
     rows = unloaded.rows
-    converted = with_anchor_tokens(with_anchor_form(loaded, names, options), rows)
+    converted = with_anchor_tokens(with_anchor_form(loaded, names, options, like=like), rows)
     networks = checked_networks(converted, names, options, 0 if options.needs_equal_widths else like)
-    whole = whole_models(given, loaded, names, rows, options)
+    whole = whole_models(given, loaded, names, rows, options, like)
     needed = unloaded.estimate.loaded_bytes
     return Inputs(
         models=loaded,

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from transfuse.checkpoint.reading.load import Model
 from transfuse.config.options import Options
 from transfuse.errors import ConfigError
-from transfuse.fusion.models.anchor_settings import settings_line
+from transfuse.fusion.models.anchor_settings import settings_lines
 from transfuse.fusion.models.compatible import borrowed_by_sources, check_compatible, empty_model, with_anchor_form
 from transfuse.fusion.models.equal_classes import in_one_family
 from transfuse.fusion.models.shared_base import MATRICES, Chosen, readable_networks, resolve_alignment
@@ -46,16 +46,9 @@ class UnloadedModels(Generic[Chosen]):
     estimate: Estimate
     obstacle: str | None
 
-    def settings_lines(self, names: Sequence[str]) -> list[str]:
-        """Return a line for each model that gets settings of the anchor.
-
-        Args:
-            names: what to call the models.
-        """
-        if self.options.settings == "same":
-            return []
-        lines = [settings_line(model, self.stored[0], name) for model, name in zip(self.stored, names, strict=True)]
-        return [line for line in lines if line]
+    def settings_lines(self, names: Sequence[str], like: int = 0) -> list[str]:
+        """Return a line for each model that gets settings of another one, as `settings_lines` does."""
+        return [] if self.options.settings == "same" else settings_lines(self.stored, names, like)
 
 
 def unloaded_models(
@@ -92,7 +85,7 @@ def unloaded_models(
         networks = readable_networks(models, stored if options.head == "anchor" else anchored)
     borrowed = frozenset[str]().union(*borrowed_by_sources(stored, options))
     resolved, correlation = resolve_alignment(options, networks, models, MATRICES, borrowed)
-    estimate = Estimate(anchored, resolved, [*changed_models(stored, anchored, options).values()])
+    estimate = Estimate(anchored, resolved, [*changed_models(stored, anchored, options, like).values()])
     paths = [str(model) for model in models if not isinstance(model, PreTrainedModel)]
     obstacle = streaming_obstacle(paths, stored, anchored, names, resolved, has_data)
     return UnloadedModels(stored, anchored, rows, resolved, correlation, estimate, obstacle)

@@ -19,16 +19,17 @@ from transfuse.network.tolerated_settings import tolerated_differences
 
 
 def changed_models(
-    given: Sequence[PreTrainedModel], used: Sequence[PreTrainedModel], options: Options
+    given: Sequence[PreTrainedModel], used: Sequence[PreTrainedModel], options: Options, like: int = 0
 ) -> dict[int, PreTrainedModel]:
-    """Return the models that are larger than the anchor or get its settings, as they were, by their numbers.
+    """Return the models that are larger than the anchor or get other settings, as they were, by their numbers.
 
     Args:
         given, used: as for `larger_models`.
+        like: the number of the model whose settings all get.
     """
     changed = larger_models(given, used)
     if options.settings == "anchor":
-        anchor, architecture = used[0].config, type(used[0]).__name__
+        anchor, architecture = used[like].config, type(used[like]).__name__
         for number, model in enumerate(given):
             if tolerated_differences(anchor, model.config, architecture):
                 changed[number] = model
@@ -41,16 +42,20 @@ def whole_models(
     names: Sequence[str],
     rows: Sequence[Rows | None],
     options: Options,
+    like: int = 0,
 ) -> dict[int, PreTrainedModel]:
     """Return the changed models as they were, with the vocabulary, positions and classes of the anchor.
 
     Models whose outputs cannot be compared, because they have no head or get that of the anchor, are left out.
+
+    Args:
+        like: as for `changed_models`.
     """
     anchor, whole = loaded[0], {}
-    for number, model in changed_models(given, loaded, options).items():
-        if options.head != "fused" or not has_logits(model):
+    for number, model in changed_models(given, loaded, options, like).items():
+        if (number and options.head != "fused") or not has_logits(model):
             continue
-        converted, tokens = model, rows[number - 1]
+        converted, tokens = model, rows[number - 1] if number else None
         if options.positions == "anchor":
             converted = with_anchor_positions(converted, anchor, names[number])
         if tokens is not None:
