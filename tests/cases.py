@@ -185,6 +185,7 @@ CASES = [
     case("ViTForImageClassification", VIT, WIDTHS, qkv_bias=False),
     case("BertForMaskedLM", BERT, WIDTHS, ("key.bias",)),
     case("BertForMaskedLM", BERT, WIDTHS, ("key.bias",), tie_word_embeddings=False),
+    case("BertForPreTraining", BERT, WIDTHS, ("key.bias",)),
     case("BertForSequenceClassification", BERT, WIDTHS, ("key.bias",)),
     case("DeiTForImageClassificationWithTeacher", VIT, WIDTHS, K_BIAS),
     case("Dinov2ForImageClassification", DINO, WIDTHS[:2], K_BIAS),

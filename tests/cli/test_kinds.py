@@ -13,6 +13,8 @@ from kinds import NAMES, SENTENCES, THINGS, bert, classes, clip, jsonl, text, to
 from kinds import WORDS as VOCABULARY
 from PIL import Image
 from transformers import (
+    BertForMaskedLM,
+    BertForPreTraining,
     BertForQuestionAnswering,
     BertForSequenceClassification,
     BertForTokenClassification,
@@ -264,3 +266,21 @@ def test_options_without_a_meaning_for_numbers_are_refused(tmp_path: Path, run: 
     one_line(run("finetune", clip(tmp_path / "c", 1), "--data", data, "-o", tmp_path / "out"), ["CLIPModel", "labels"])
     sets = multi_label(tmp_path / "sets", 1)
     one_line(run(*shared, "--teacher", sets), ["num_labels"])
+
+
+def test_a_bert_as_it_was_pre_trained_predicts_masked_tokens(tmp_path: Path, run: Run) -> None:
+    """Its head of next sentences is aligned and merged, and changes nothing that is measured."""
+    a, b = (bert(tmp_path / name, BertForPreTraining, seed) for seed, name in enumerate("ab", 1))
+    masked = bert(tmp_path / "masked", BertForMaskedLM, 3)
+    like = BertForMaskedLM.from_pretrained(a)
+    like.save_pretrained(masked)
+    data = jsonl(tmp_path / "data.jsonl", [{"text": text(*sentence)} for sentence in SENTENCES])
+    losses = [json.loads(run("eval", folder, "--data", data, "--json").out)[0]["loss"] for folder in (a, masked)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    for options in (("--merge", "least-squares"), ("--merge", "learned", "--steps", 2)):
+        out = tmp_path / str(options[1])
+        assert run("fuse", a, b, "-o", out, "--data", data, *options).status == 0
+        fused = BertForPreTraining.from_pretrained(out)
+        assert all(values.isfinite().all() for values in fused.state_dict().values())
+    tuned = run("finetune", a, "-o", tmp_path / "tuned", "--data", data, "--epochs", 1)
+    assert tuned.status == 0, tuned.err

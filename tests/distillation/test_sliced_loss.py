@@ -24,6 +24,7 @@ from transfuse.network.outputs import answer_states, logits, predict
 NAMES = (
     "ViTForImageClassification",
     "BertForMaskedLM",
+    "BertForPreTraining",
     "BertForMaskedLM-tie_word_embeddings",
     "DistilBertForMaskedLM",
     "ModernBertForMaskedLM",

@@ -185,6 +185,7 @@ TASKS: dict[str, Task] = {
     "ForImageClassificationWithTeacher": IMAGE_CLASSIFICATION,
     "ForSequenceClassification": TEXT_CLASSIFICATION,
     "ForMaskedLM": MASKED_LM,
+    "BertForPreTraining": MASKED_LM,
     "ForCausalLM": CAUSAL_LM,
     "LMHeadModel": CAUSAL_LM,
     "ForTokenClassification": TOKEN_CLASSIFICATION,

@@ -154,7 +154,14 @@ REVIEWED = (  # model types whose code was read to fill the tables of this file
 # weights, it adds a mask of booleans to the scores (transformers 5.24). ESM scales embeddings by the share of masks.
 CHANGING = {"falcon": ("output_attentions",), "esm": ("token_dropout",)}
 MODERNBERT_HEADS = ("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
-LANGUAGE_HEADS = ("ForCausalLM", "LMHeadModel", "ForMaskedLM", "ForConditionalGeneration", "MarianMTModel")
+LANGUAGE_HEADS = (
+    "ForCausalLM",
+    "LMHeadModel",
+    "ForMaskedLM",
+    "BertForPreTraining",
+    "ForConditionalGeneration",
+    "MarianMTModel",
+)
 SEVERAL_EMBEDDINGS = ("BartModel", "BartForSequenceClassification", "BartForQuestionAnswering")  # which may be tied
 HEAD_FIELDS = {  # fields that one head reads, with the endings of the names of the classes that have it
     "pooler_act": ("ViTModel", "DeiTModel"),

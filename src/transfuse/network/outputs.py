@@ -24,16 +24,20 @@ from transfuse.base.batch import (
 from transfuse.errors import SpecError
 from transfuse.network.inputs import model_inputs
 
-OUTPUT_NAMES = (  # of a classifier, a reader of answers, two towers, a tower with a projection, a model without a head
+# Of a classifier, a reader of answers, two towers, BERT as it was pre-trained, a tower with a projection, and a model
+# without a head.
+OUTPUT_NAMES = (
     ("logits",),
     ("start_logits", "end_logits"),
     ("logits_per_image",),
+    ("prediction_logits", "seq_relationship_logits"),
     ("image_embeds",),
     ("text_embeds",),
     ("last_hidden_state", "pooler_output"),
 )
 PIXEL_ORDER = "ids_restore"  # an output of models whose logits are pixels, not scores
-LOGIT_NAMES = tuple(name for names in OUTPUT_NAMES[:3] for name in names)  # independent of the basis of the stream
+LOGIT_NAMES = ("logits", "start_logits", "end_logits", "logits_per_image", "prediction_logits")
+"""The logits to compare, which are independent of the basis of the stream."""
 EMBEDDING_NAMES = ("image_embeds", "text_embeds")
 NEVER = -1e9  # logit of a position that is padding
 
@@ -149,7 +153,9 @@ def answer_states(model: PreTrainedModel, batch: Batch) -> AnswerStates:
     options = {"use_cache": False} if "use_cache" in signature(trunk.forward).parameters else {}
     output: Any = trunk(**inputs, **options)
     states = output.last_hidden_state[(batch["labels"] != IGNORED_LABEL).to(model.device)]
-    head = partial(_head_logits, model, type(output), inputs)
+    pooled = {"pooler_output": output.pooler_output} if output.get("pooler_output") is not None else {}
+    output_class: Callable[..., Any] = type(output)
+    head = partial(_head_logits, model, partial(output_class, **pooled), inputs)
     with torch.no_grad():
         if len(states) and len(head(states[:1])) != 1:  # it calls parts of its trunk instead
             moved = on_device(batch, model.device)
@@ -184,19 +190,20 @@ def _trunk(model: PreTrainedModel) -> nn.Module:
 
 
 def _head_logits(
-    model: PreTrainedModel, output: type, inputs: dict[str, Tensor], states: Float[Tensor, "answer unit"]
+    model: PreTrainedModel, output: Callable[..., Any], inputs: dict[str, Tensor], states: Float[Tensor, "answer unit"]
 ) -> Float[Tensor, "answer cls"]:
     """Return the logits of a model as if its trunk returned these states.
 
     Args:
-        output: class of the trunk's output.
+        output: makes the output of the trunk from its states.
         inputs: any inputs, which only the trunk reads.
     """
     trunk = _trunk(model)
     replaced = vars(trunk).get("forward")  # set by a wrapper such as accelerate
     trunk.forward = lambda *_, **__: output(last_hidden_state=states.unsqueeze(0))
     try:
-        return model(**inputs).logits.flatten(0, 1).float()
+        outputs = model(**inputs)
+        return next(outputs[name] for name in LOGIT_NAMES if name in outputs).flatten(0, 1).float()
     finally:
         del trunk.forward
         if replaced is not None:

@@ -15,33 +15,34 @@ from transfuse.network.space import Space
 from transfuse.network.spec import Spec
 from transfuse.network.token_layout import Tokens
 
+BERT_HEAD = ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.decoder")
+BERT_BIASES = ("cls.predictions.bias", "cls.predictions.decoder.bias")
+
 
 def masked_language_model(config: Config) -> Spec:
     """BertForMaskedLM."""
-    return _masked(
-        config,
-        "bert",
-        ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm"),
-        "cls.predictions.decoder",
-        ("cls.predictions.bias", "cls.predictions.decoder.bias"),
-    )
+    return _masked(config, "bert", BERT_HEAD, BERT_BIASES)[0].build()
+
+
+def pre_training(config: Config) -> Spec:
+    """BertForPreTraining, which also predicts whether a text follows another."""
+    s, x = _masked(config, "bert", BERT_HEAD, BERT_BIASES)
+    pooled = pooler(s, x, "bert.pooler.dense", config.hidden_size)
+    s.linear("cls.seq_relationship", pooled, s.fixed("is_next", 2))
+    return s.build()
 
 
 def roberta_masked_language_model(config: Config) -> Spec:
     """RobertaForMaskedLM, XLMRobertaForMaskedLM, CamembertForMaskedLM."""
-    return _masked(
-        config,
-        "roberta",
-        ("lm_head.dense", "lm_head.layer_norm"),
-        "lm_head.decoder",
-        ("lm_head.bias", "lm_head.decoder.bias"),
-    )
+    names = ("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder")
+    return _masked(config, "roberta", names, ("lm_head.bias", "lm_head.decoder.bias"))[0].build()
 
 
-def _masked(config: Config, prefix: str, transform: tuple[str, str], decoder: str, biases: tuple[str, str]) -> Spec:
-    s, vocabulary, token, x = _trunk(config, f"{prefix}.", prefix)
-    masked_head(s, config, x, vocabulary, token, (*transform, decoder), output_biases=biases)
-    return s.build()
+def _masked(config: Config, family: str, names: tuple[str, str, str], biases: tuple[str, str]) -> tuple[Builder, Space]:
+    """Declare an encoder with a head that predicts masked tokens. Return the builder, and the encoder's output."""
+    s, vocabulary, token, x = _trunk(config, f"{family}.", family)
+    masked_head(s, config, x, vocabulary, token, names, output_biases=biases)
+    return s, x
 
 
 def _trunk(
@@ -82,6 +83,7 @@ def model(family: str) -> Callable[[Config], Spec]:
 
 ARCHITECTURES: dict[str, Callable[[Config], Spec]] = {
     "BertForMaskedLM": masked_language_model,
+    "BertForPreTraining": pre_training,
     "BertForSequenceClassification": sequence_classifier,
     **token_classifiers("Bert", partial(_trunk, family="bert"), "bert."),
     "BertModel": model("bert"),
