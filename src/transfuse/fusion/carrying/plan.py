@@ -46,7 +46,7 @@ def carry_plan(
     chosen = carry_options(options, data is not None, keep is not None)
     chosen = options_for(chosen, new_base, base, tuned, data is not None)
     stored = [empty_model(path, chosen) for path in paths]
-    for line in settings_lines(stored, paths, NEW_BASE):
+    for line in settings_lines(stored, paths, chosen, NEW_BASE):
         progress.warn(line)
     empty = with_anchor_form(stored, paths, chosen, like=NEW_BASE)
     check_compatible(empty, paths, 0 if chosen.needs_equal_widths else NEW_BASE)

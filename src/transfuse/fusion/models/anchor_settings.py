@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedModel
 
+from transfuse.config.options import Options
 from transfuse.network.reconfigured import with_config
 from transfuse.network.tolerated_settings import ROTARY, tolerated_differences, with_settings
 
@@ -18,14 +19,18 @@ def with_anchor_settings(source: PreTrainedModel, anchor: PreTrainedModel) -> Pr
     return with_config(source, with_settings(source.config, anchor.config, found)) if found else source
 
 
-def settings_lines(models: Sequence[PreTrainedModel], names: Sequence[str], like: int = 0) -> list[str]:
-    """Return a line for each model that gets settings of another one.
+def settings_lines(
+    models: Sequence[PreTrainedModel], names: Sequence[str], options: Options, like: int = 0
+) -> list[str]:
+    """Return a line for each model that gets settings of another one, if the options ask for it.
 
     Args:
         models: the models as they were given.
         names: what to call them.
         like: the number of the model with these settings; 0: the anchor, which is called so.
     """
+    if options.settings == "same":
+        return []
     pattern = models[like]
     lines = []
     for model, name in zip(models, names, strict=True):

@@ -20,6 +20,7 @@ from transfuse.checkpoint.record.origin import Origin, origin
 from transfuse.config.options import Options
 from transfuse.config.validation import check_base, check_data, fewest_models, unknown_methods
 from transfuse.errors import ConfigError
+from transfuse.fusion.models.anchor_settings import settings_lines
 from transfuse.fusion.models.compatible import (
     borrowed_by_sources,
     check_models_given,
@@ -152,7 +153,7 @@ def open_models(
         inputs = _loaded(models, names, options, unloaded, size_samples, like, progress)
     for index in padded:
         progress.warn(padding_warning(empty[0], empty[index], names[index], anchor_name))
-    for line in unloaded.settings_lines(names, like):
+    for line in settings_lines(unloaded.stored, names, options, like):
         progress.warn(line)
     for source, name in zip(empty[1:], names[1:], strict=True):
         warn_of_order(empty[0].config, source, name, progress, anchor_name)

@@ -9,7 +9,6 @@ from transformers import PreTrainedModel
 from transfuse.checkpoint.reading.load import Model
 from transfuse.config.options import Options
 from transfuse.errors import ConfigError
-from transfuse.fusion.models.anchor_settings import settings_lines
 from transfuse.fusion.models.compatible import borrowed_by_sources, check_compatible, empty_model, with_anchor_form
 from transfuse.fusion.models.equal_classes import in_one_family
 from transfuse.fusion.models.shared_base import MATRICES, Chosen, readable_networks, resolve_alignment
@@ -45,10 +44,6 @@ class UnloadedModels(Generic[Chosen]):
     correlation: float | None
     estimate: Estimate
     obstacle: str | None
-
-    def settings_lines(self, names: Sequence[str], like: int = 0) -> list[str]:
-        """Return a line for each model that gets settings of another one, as `settings_lines` does."""
-        return [] if self.options.settings == "same" else settings_lines(self.stored, names, like)
 
 
 def unloaded_models(

@@ -10,6 +10,7 @@ from transfuse.checkpoint.reading.lazy_tensors import tensor_locations
 from transfuse.checkpoint.reading.load import local_directory
 from transfuse.config.options import Options
 from transfuse.errors import ConfigError
+from transfuse.fusion.models.anchor_settings import settings_lines
 from transfuse.fusion.models.padded_vocabulary import is_padded
 from transfuse.fusion.planning.plan import Estimate
 from transfuse.fusion.sizes.changes import size_changes
@@ -45,7 +46,7 @@ def streaming_obstacle(
         return f"--head {options.head} replaces heads"
     if options.positions != "same":
         return f"--positions {options.positions} changes tables"
-    if has_data and options.settings != "same":
+    if has_data and settings_lines(stored, names, options):
         return f"--settings {options.settings} changes models, which teach as they were"
     if any(map(size_changes, stored, models)):
         return "their sizes differ"
