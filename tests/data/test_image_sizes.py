@@ -12,6 +12,8 @@ from transformers import (
     DINOv3ViTModel,
     PreTrainedModel,
     ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessorPil,
 )
 
 import transfuse
@@ -80,3 +82,14 @@ def test_small_images_are_drawn_as_many_as_their_size_allows() -> None:
         budget.drawn(load_samples(ROWS), large, large, processor_of(ViTConfig(image_size=size))) for size in (16, 64)
     ]
     assert counts[0] > counts[1]
+
+
+def test_images_that_are_wider_than_high() -> None:
+    sizes = SIZES | {"image_size": [16, 32], "intermediate_size": 32}
+    model = ViTForImageClassification(ViTConfig(**sizes, num_labels=2)).eval()
+    processor = ViTImageProcessorPil(size={"height": 16, "width": 32})
+    with torch.no_grad():
+        scores = model(**processor([row["image"] for row in ROWS], return_tensors="pt")).logits
+    expected = torch.nn.functional.cross_entropy(scores, torch.tensor([row["label"] for row in ROWS]))
+    (record,) = transfuse.evaluate(model, ROWS, processor=processor).records()
+    assert record["loss"] == pytest.approx(float(expected), abs=1e-6)

@@ -113,7 +113,7 @@ def with_processors(found: Sequence[Subject], configs: Sequence[PreTrainedConfig
     Args:
         configs: the configuration of each model.
     """
-    kinds = [(config.model_type, *(getattr(config, size, None) for size in SIZES)) for config in configs]
+    kinds = [str((config.model_type, *(getattr(config, size, None) for size in SIZES))) for config in configs]
     lenders = {kind: subject for subject, kind in zip(found[::-1], kinds[::-1], strict=True) if subject.processor}
     prepared = []
     for subject, kind in zip(found, kinds, strict=True):
