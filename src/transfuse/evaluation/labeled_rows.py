@@ -25,6 +25,7 @@ LABEL_COLUMNS = {
     "tokens": (TARGET_NAMES, is_string),
 }  # the usual names of labels of some kinds, and what their columns hold
 PREDICTED = {"classes": "classes", "numbers": "numbers", "label_sets": "lists of classes", "entities": "lists of tags"}
+ROWS_LOOKED_AT = 1000
 ROW_BY_ROW = tuple(PREDICTED)  # kinds whose rows without a label are left out
 
 
@@ -45,7 +46,7 @@ def labeled_samples(rows: Samples, model_task: Task, config: PreTrainedConfig) -
 
 
 def unread_labels(samples: Samples, kind: str, config: PreTrainedConfig) -> str | None:
-    """Return a line on a column that could hold labels, by its name or by its values, but is not read, if any.
+    """Return a line on a column that could hold labels, by its name or by its first values, but is not read, if any.
 
     Args:
         kind: what the model predicts.
@@ -56,9 +57,8 @@ def unread_labels(samples: Samples, kind: str, config: PreTrainedConfig) -> str 
         return f"column {column!r} holds {contents(features[column])}, not {PREDICTED[kind]}, so it is not read"
     classes = {folded_name(name) for name in (config.id2label or {}).values()}
     texts = [name for name, feature in features.items() if is_string(feature) and kind == "classes"]
-    named = (
-        name for name in texts if {folded_name(value or "") for value in raw_values(samples.dataset, name)} <= classes
-    )
+    first = samples.dataset.select(range(min(len(samples), ROWS_LOOKED_AT)))
+    named = (name for name in texts if {folded_name(value or "") for value in raw_values(first, name)} <= classes)
     column = next(named, None)
     return column and f"column {column!r} holds classes of the model; --label-column reads them"
 
