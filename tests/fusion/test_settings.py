@@ -77,7 +77,6 @@ def test_the_weights_are_fused_as_if_all_had_the_settings_of_the_anchor(
         (gpt2, {"activation_function": "relu"}, "activation_function"),
         (gpt2, {"scale_attn_weights": False}, "scale_attn_weights"),
         (llama, {"attention_bias": True}, "attention_bias"),
-        (llama, {"tie_word_embeddings": True}, "tie_word_embeddings"),
     ],
 )
 def test_other_differences_are_refused_as_before(tmp_path: Path, build: Build, own: dict[str, Any], field: str) -> None:

@@ -26,8 +26,8 @@ TOKEN_ADVICE = {  # by the last name of a field's path
 }
 SHIFTED = "positions are counted from this number, so rows of their table are shifted and cannot be fused"
 REASONS = {
-    "tie_word_embeddings": "one head is the embeddings, the other has weights of its own; give the tied model a copy of"
-    " its embeddings as head, set tie_word_embeddings to false, and save it"
+    "tie_word_embeddings": "one head is the embeddings, the other has weights of its own; give the model with a head of"
+    " its own first"
 }  # by the last name of a field's path
 SAME_TENSORS = "fuse models of equal depth, with the same head and the same optional weights"
 SAME_MEANING = "positions, channels, tokens and classes have a fixed meaning: give models with equal numbers of them"

@@ -18,6 +18,7 @@ from transfuse.config.validation import ENOUGH_MODELS
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.fusion.models.anchor_head import borrowed_tensors, is_convertible, with_anchor_class
 from transfuse.fusion.models.anchor_settings import with_anchor_settings
+from transfuse.fusion.models.own_head import with_own_head
 from transfuse.fusion.models.padded_vocabulary import is_padded, resized_to_anchor, with_rows
 from transfuse.fusion.models.position_tables import with_anchor_positions
 from transfuse.fusion.sizes.anchor_sizes import with_anchor_sizes
@@ -76,6 +77,7 @@ def with_anchor_form(
         sources = [with_anchor_class(source, anchor, name) for source, name in zip(sources, names[1:], strict=True)]
     if options.positions == "anchor":
         sources = [with_anchor_positions(source, anchor, name) for source, name in zip(sources, names[1:], strict=True)]
+    sources = [with_own_head(source, anchor) for source in sources]
     if options.settings == "anchor":
         anchor, *sources = (with_anchor_settings(model, models[like]) for model in (anchor, *sources))
     return [anchor, *sources]

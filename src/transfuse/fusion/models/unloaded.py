@@ -11,6 +11,7 @@ from transfuse.config.options import Options
 from transfuse.errors import ConfigError
 from transfuse.fusion.models.compatible import borrowed_by_sources, check_compatible, empty_model, with_anchor_form
 from transfuse.fusion.models.equal_classes import in_one_family
+from transfuse.fusion.models.own_head import needs_own_head
 from transfuse.fusion.models.shared_base import MATRICES, Chosen, readable_networks, resolve_alignment
 from transfuse.fusion.models.vocabulary import ONE_VOCABULARY, OTHER_VOCABULARIES, Rows, token_rows, with_anchor_tokens
 from transfuse.fusion.models.whole_models import changed_models
@@ -76,7 +77,8 @@ def unloaded_models(
         _check_undeclared(type(stored[0]).__name__, options, has_data, rows)
     check_compatible(with_anchor_tokens(anchored, rows), names, 0 if options.needs_equal_widths else like)
     networks: list[Network] = []  # files lack what anchored models have more of
-    if not any(size_changes(*pair).keys() - {"layers"} for pair in zip(stored, anchored, strict=True)):
+    same_tensors = not any(needs_own_head(model, anchored[0]) for model in stored)
+    if same_tensors and not any(size_changes(*pair).keys() - {"layers"} for pair in zip(stored, anchored, strict=True)):
         networks = readable_networks(models, stored if options.head == "anchor" else anchored)
     borrowed = frozenset[str]().union(*borrowed_by_sources(stored, options))
     resolved, correlation = resolve_alignment(options, networks, models, MATRICES, borrowed)

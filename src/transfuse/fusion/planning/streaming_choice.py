@@ -11,6 +11,7 @@ from transfuse.checkpoint.reading.load import local_directory
 from transfuse.config.options import Options
 from transfuse.errors import ConfigError
 from transfuse.fusion.models.anchor_settings import settings_lines
+from transfuse.fusion.models.own_head import needs_own_head
 from transfuse.fusion.models.padded_vocabulary import is_padded
 from transfuse.fusion.planning.plan import Estimate
 from transfuse.fusion.sizes.changes import size_changes
@@ -50,6 +51,9 @@ def streaming_obstacle(
         return f"--settings {options.settings} changes models, which teach as they were"
     if any(map(size_changes, stored, models)):
         return "their sizes differ"
+    tied = [name for name, model in zip(names, stored, strict=True) if needs_own_head(model, stored[0])]
+    if tied:
+        return f"the head of {tied[0]} is its embeddings, and the anchor's is not"
     padded = [name for index, name in enumerate(names) if index and is_padded(models, names, index)]
     if padded:
         return f"the vocabulary of {padded[0]} is padded to another number of rows"
