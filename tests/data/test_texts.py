@@ -11,7 +11,8 @@ from transformers import BertConfig, BertTokenizerFast, PreTrainedTokenizerFast,
 from transfuse.base.batch import IGNORED_LABEL
 from transfuse.data.tasks import task
 from transfuse.data.text.questions import question_preparer
-from transfuse.data.text.texts import causal_preparer, load_tokenizer, masked_preparer, text_preparer
+from transfuse.data.text.saved_tokenizer import load_tokenizer
+from transfuse.data.text.texts import causal_preparer, masked_preparer, text_preparer
 from transfuse.errors import CheckpointError
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{index}" for index in range(40))]

@@ -32,7 +32,8 @@ from transfuse.data.load import load_samples
 from transfuse.data.prepare import prepare
 from transfuse.data.sample_budget import SampleBudget
 from transfuse.data.text.generation import generated_samples
-from transfuse.data.text.texts import load_tokenizer, text_preparer
+from transfuse.data.text.saved_tokenizer import load_tokenizer
+from transfuse.data.text.texts import text_preparer
 from transfuse.errors import ConfigError, SpecError
 
 TEXTS = [text(*sentence) + " in" * (row % 4) for row, sentence in enumerate(SENTENCES[:9])]

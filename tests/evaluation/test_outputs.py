@@ -17,7 +17,7 @@ from transfuse.data.load import load_samples
 from transfuse.data.measured_tasks import measured_task
 from transfuse.data.prepare import prepare
 from transfuse.data.text.pooling import POOLED, single_token, with_pooled_token
-from transfuse.data.text.texts import load_tokenizer
+from transfuse.data.text.saved_tokenizer import load_tokenizer
 from transfuse.errors import DataError
 from transfuse.evaluation.kinds import outputs
 from transfuse.evaluation.kinds.outputs import agreement, answers, predict_similarity

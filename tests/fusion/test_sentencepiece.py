@@ -21,7 +21,7 @@ from transformers import (
 )
 
 import transfuse
-from transfuse.data.text.texts import load_tokenizer
+from transfuse.data.text.saved_tokenizer import load_tokenizer
 from transfuse.errors import TransfuseError
 
 ENGLISH = ("the cat sat on the mat", "a dog ran in the park", "it was good and the sky was blue")

@@ -16,10 +16,11 @@ from transfuse.data.labels.align_classes import align_classes
 from transfuse.data.processor_settings import pair_settings, pixel_settings, token_settings
 from transfuse.data.samples import Prepare, Samples
 from transfuse.data.text.questions import question_preparer, with_answers, with_questions
+from transfuse.data.text.saved_tokenizer import load_tokenizer
 from transfuse.data.text.sequences import sequence_preparer, with_sources, with_targets
 from transfuse.data.text.single_texts import with_single_texts
 from transfuse.data.text.tagged_words import with_tags, with_words, word_preparer
-from transfuse.data.text.texts import causal_preparer, load_tokenizer, masked_preparer, text_preparer, with_padding
+from transfuse.data.text.texts import causal_preparer, masked_preparer, text_preparer, with_padding
 from transfuse.errors import NoLabelsError, SpecError
 
 

@@ -14,7 +14,8 @@ from transfuse.data.columns import listed_names, raw_values, with_values
 from transfuse.data.image.images import image_preparer, load_processor
 from transfuse.data.parts import find_column, list_of, with_parts
 from transfuse.data.samples import Prepare, Samples
-from transfuse.data.text.texts import load_tokenizer, text_preparer
+from transfuse.data.text.saved_tokenizer import load_tokenizer
+from transfuse.data.text.texts import text_preparer
 from transfuse.errors import DataError
 
 TEXT_NAMES = ("text", "caption", "captions", "sentence", "sentences", "description", "title", "prompt", "alt_text")

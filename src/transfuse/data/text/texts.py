@@ -3,17 +3,15 @@
 import copy
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from transformers import AutoTokenizer, BatchEncoding, PreTrainedConfig
+from transformers import BatchEncoding, PreTrainedConfig
 
 from transfuse.base.batch import IGNORED_LABEL
 from transfuse.base.counted import counted
-from transfuse.checkpoint.reading.sentences import longest_text
 from transfuse.data.text.context import context_length, has_context
 from transfuse.data.text.conversations import as_text
 from transfuse.data.text.target_language import check_target_language
@@ -24,42 +22,9 @@ from transfuse.network.token_ids import POSITIONS_AFTER_PADDING
 
 MAX_LENGTH = 2**20  # tokens; truncation of tokenizers without a limit
 MASK_RATE = 0.15  # share of tokens that a masked language model predicts (Devlin et al., 2019)
-ANY_TOKENIZER = ("tokenizer*", "vocab*", "spiece*", "sentencepiece*", "spm*")
 
 TextPreparer = Callable[[list[Any]], dict[str, Tensor]]
 """A function from texts to a batch."""
-
-
-def load_tokenizer(checkpoint: str | Path) -> Any:
-    """Return the tokenizer saved in `checkpoint`; code in it is never run, and the Hub is not queried.
-
-    It cuts texts where sentence-transformers does, if its files are there.
-
-    Raises:
-        CheckpointError: there is no tokenizer, or it cannot be read.
-    """
-    folder = Path(checkpoint)
-    if not has_tokenizer(folder):
-        raise CheckpointError(f"{folder}: has no tokenizer; save the one that the model was trained with beside it")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except Exception as error:
-        raise CheckpointError(f"{folder}: its tokenizer cannot be loaded: {in_short(error)}") from error
-    if not isinstance(tokenizer.model_max_length, int | float) or not tokenizer.model_max_length >= 1:
-        raise CheckpointError(f"{folder}: model_max_length in tokenizer_config.json should be a number of tokens")
-    if (longest := longest_text(folder)) is not None:
-        tokenizer.model_max_length = min(tokenizer.model_max_length, longest)
-    return tokenizer
-
-
-def has_tokenizer(folder: Path) -> bool:
-    """Return whether a tokenizer was saved in a folder."""
-    return any(any(folder.glob(pattern)) for pattern in ANY_TOKENIZER)
-
-
-def vocabulary(folder: Path) -> dict[str, int] | None:
-    """Return the ids of all tokens of the tokenizer saved in a folder; None if there is no tokenizer."""
-    return load_tokenizer(folder).get_vocab() if has_tokenizer(folder) else None
 
 
 def max_tokens(config: PreTrainedConfig) -> int | None:

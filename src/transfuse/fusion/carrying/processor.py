@@ -6,7 +6,7 @@ from transformers import PreTrainedModel
 
 from transfuse.checkpoint.reading.load import Model, local_directory
 from transfuse.data.tasks import reads_texts
-from transfuse.data.text.texts import has_tokenizer
+from transfuse.data.text.saved_tokenizer import has_tokenizer
 
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")  # fields of config.json that go with a tokenizer
 

@@ -11,7 +11,7 @@ from transfuse.checkpoint.reading.load import Model, local_directory
 from transfuse.config.make import make
 from transfuse.config.options import Options
 from transfuse.config.validation import carry_merging, check_carry
-from transfuse.data.text.texts import vocabulary
+from transfuse.data.text.saved_tokenizer import vocabulary
 from transfuse.errors import ConfigError
 from transfuse.fusion.models.compatible import empty_model, with_anchor_form
 from transfuse.fusion.models.padded_vocabulary import is_padded, with_rows

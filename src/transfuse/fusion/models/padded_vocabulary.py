@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from transfuse.base.counted import are, counted
 from transfuse.checkpoint.reading.load import local_directory
-from transfuse.data.text.texts import vocabulary
+from transfuse.data.text.saved_tokenizer import vocabulary
 from transfuse.errors import CheckpointError
 from transfuse.fusion.models.vocabulary import recode
 

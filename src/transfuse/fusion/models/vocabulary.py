@@ -14,7 +14,7 @@ from transfuse.alignment.interface import Alignment
 from transfuse.base.counted import are, counted
 from transfuse.checkpoint.reading.load import local_directory
 from transfuse.config.literals import Vocabulary
-from transfuse.data.text.texts import vocabulary
+from transfuse.data.text.saved_tokenizer import vocabulary
 from transfuse.errors import CheckpointError, ConfigError
 from transfuse.network.axes import fixed_dimensions
 from transfuse.network.layout import join_fused, split_fused, unfused
