@@ -27,8 +27,8 @@ class Origin:
         path: the path or Hub name; None for a model that was passed in memory.
         architecture: the name of its class.
         sha256: hashes by file name, or of the weights and the configuration of a model in memory.
-        folder: the folder that a model in memory was loaded from, if known. It is protected from being overwritten
-            and is not recorded.
+        folder: the folder that a model in memory was loaded from, if known, or that of the base model of an adapter. It
+            is protected from being overwritten and is not recorded.
         card: license, language, task and data, if the model's own card states them.
     """
 
@@ -75,7 +75,9 @@ def origin(source: str | Path | PreTrainedModel, model: PreTrainedModel) -> Orig
     """
     if not isinstance(source, PreTrainedModel):
         folder = local_directory(source, "allow")
-        return Origin(str(source), type(model).__name__, file_hashes(folder), card=_card(source))
+        base = adapter_base(source)
+        hashes = file_hashes(folder)
+        return Origin(str(source), type(model).__name__, hashes, None if base is None else str(base), _card(source))
     config = json.dumps(model.config.to_dict(), sort_keys=True, default=str)
     hashes = {"state_dict": tensors_digest(model.state_dict()), "config": text_digest(config)}
     path = str(model.name_or_path or "")
