@@ -28,6 +28,7 @@ Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Positive = Annotated[Finite, Field(gt=0)]
 NotNegative = Annotated[Finite, Field(ge=0)]
 Fraction = Annotated[Finite, Field(ge=0, le=1)]
+Growth = Annotated[Finite, Field(gt=1, le=2)]
 
 
 def literal_values(annotation: Any) -> list[str]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
 from transfuse.base.counted import counted
-from transfuse.config.fields import Count, Finite, List, NotNegative, option
+from transfuse.config.fields import Count, Growth, List, NotNegative, option
 from transfuse.config.flow_options import FlowOptions
 from transfuse.config.labels import BY_NAME, Labels, refused
 from transfuse.config.layer_values import LayerValue, numbers, overall
@@ -27,9 +27,8 @@ from transfuse.config.literals import (
     LayerOptions,
     LearningOptions,
     MatchOn,
-    ModelSettings,
     Objective,
-    Positions,
+    SameOrAnchor,
     TaskWeights,
     TeacherWeighting,
     Variation,
@@ -38,7 +37,6 @@ from transfuse.config.literals import (
 from transfuse.config.training_length import TRAINING, TrainingLength
 from transfuse.config.validation import check_together
 
-Growth = Annotated[Finite, Field(gt=1, le=2)]
 AUTO_MERGE = "learned"  # with samples
 ALIGNMENT = "Alignment"
 
@@ -123,17 +121,16 @@ class Options(TrainingLength):
         "RATIO",
         "Merging",
     )
-    positions: Positions = option(
+    positions: SameOrAnchor = option(
         "same",
         "same: images or texts of one size. anchor: the positions of other models are interpolated (images) or cut off"
         " (texts) to the size of the anchor.",
         panel="Merging",
     )
-    settings: ModelSettings = option(
+    settings: SameOrAnchor = option(
         "same",
-        "same: models that compute alike. anchor: epsilons of norms, approximations of GELU, frequencies of rotary"
-        " positions and attention windows of other models become those of the anchor. With data, these models teach as"
-        " they were.",
+        "same: models that compute alike. anchor: epsilons of norms, approximations of GELU, rotary frequencies and"
+        " attention windows become those of the anchor. With data, the other models teach as they were.",
         panel="Merging",
     )
     groups: Groups = option(
@@ -175,12 +172,11 @@ class Options(TrainingLength):
             ConfigError: the number of weights, densities or models is wrong, or the weights are all zero.
         """
         weights = [1.0] * models if self.weights is None else [abs(overall(weight)) for weight in self.weights]
+        given = f"given for {counted(models, 'model')}"
         if len(weights) != models:
-            given = f"{len(weights)} given for {counted(models, 'model')}"
-            raise refused(labels, "weights", f"{given}; give one per model, the anchor's first")
+            raise refused(labels, "weights", f"{len(weights)} {given}; give one per model, the anchor's first")
         if self.density is not None and len(self.density) not in (1, models):
-            given = f"{len(self.density)} given for {counted(models, 'model')}"
-            raise refused(labels, "density", f"{given}; give one, or one per model")
+            raise refused(labels, "density", f"{len(self.density)} {given}; give one, or one per model")
         if self.merge == "slerp" and models != 2:
             raise refused(labels, "merge", f"slerp takes two models, not {models}; give two, or choose mean")
         if not 0 < sum(weights) < float("inf"):

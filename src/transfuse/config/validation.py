@@ -24,16 +24,8 @@ from transfuse.config.literals import (
 from transfuse.config.synonyms import nearest
 
 NOT_CARRIED = (  # carrying chooses them itself, or has no use for them
-    "weights",
-    "align",
-    "basis",
-    "teacher_weighting",
-    "head",
-    "vocab",
-    "positions",
-    "settings",
-    "grow",
-    "objective",
+    *("weights", "align", "basis", "teacher_weighting", "objective"),
+    *("head", "vocab", "positions", "settings", "grow"),
 )
 
 ENOUGH_MODELS = "give two or more, the anchor first, or one with a base and a merge of task vectors"

@@ -24,8 +24,8 @@ from transfuse.base.batch import (
 from transfuse.errors import SpecError
 from transfuse.network.inputs import model_inputs
 
-# Of a classifier, a reader of answers, two towers, BERT as it was pre-trained, a tower with a projection, and a model
-# without a head.
+# They are the outputs of a classifier, a reader of answers, two towers, BERT as it was pre-trained, a tower with a
+# projection, and a model without a head.
 OUTPUT_NAMES = (
     ("logits",),
     ("start_logits", "end_logits"),

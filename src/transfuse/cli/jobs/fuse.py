@@ -30,7 +30,7 @@ from transfuse.evaluation.samples import MeasuredSamples
 from transfuse.fusion.fuse import merge
 from transfuse.fusion.match import match
 from transfuse.fusion.matched import Matched
-from transfuse.fusion.models.anchor_settings import settings_lines
+from transfuse.fusion.models.anchor_settings import warn_of_settings
 from transfuse.fusion.models.unloaded import unloaded_models
 from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.fusion.planning.data_memory import check_data_memory
@@ -176,8 +176,7 @@ def plan_job(job: Job, progress: Progress = silent) -> FusionPlan:
     if job.data is not None:
         size_samples = SizeSamples(models, job.data, job, removes_units=job.base is None)
     unloaded = unloaded_models(models, models, job, job.data is not None, job.base is not None, size_samples)
-    for line in settings_lines(unloaded.stored, models, job):
-        progress.warn(line)
+    warn_of_settings(unloaded.stored, models, job, progress)
     job, estimate, obstacle = unloaded.options, unloaded.estimate, unloaded.obstacle
     streams = needs_streaming(estimate, obstacle, job.max_memory, job.data is not None)
     plan = fusion_plan(models, unloaded.stored, estimate, obstacle is None, streams)

@@ -23,7 +23,7 @@ from transfuse.data.measured_tasks import check_trainable
 from transfuse.errors import ConfigError, SpecError
 from transfuse.evaluation.samples import MeasuredSamples, measured_samples
 from transfuse.fusion.calibration import calibrate
-from transfuse.fusion.models.anchor_settings import settings_lines
+from transfuse.fusion.models.anchor_settings import warn_of_settings
 from transfuse.fusion.models.compatible import (
     borrowed_by_sources,
     check_same_class,
@@ -155,8 +155,7 @@ def load_for_measurement(
     size_samples = SizeSamples(models, calibration, options, progress=progress, removes_units=False)
     loaded = with_anchor_sizes(loaded, models, size_samples, progress.warn, options.needs_equal_widths)
     token_rows(models, loaded, "same")
-    for line in settings_lines(loaded, models, options):
-        progress.warn(line)
+    warn_of_settings(loaded, models, options, progress)
     for name, source in zip(models[1:], loaded[1:], strict=True):
         warn_of_order(loaded[0].config, source, name, progress)
     networks = checked_networks(with_anchor_form(loaded, models, options), models, options)

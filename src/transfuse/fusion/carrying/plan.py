@@ -7,7 +7,7 @@ from transfuse.base.progress import Progress, silent
 from transfuse.checkpoint.reading.load import Model
 from transfuse.fusion.carrying.processor import processor_source
 from transfuse.fusion.carrying.requirements import NEW_BASE, carry_options, options_for
-from transfuse.fusion.models.anchor_settings import settings_lines
+from transfuse.fusion.models.anchor_settings import warn_of_settings
 from transfuse.fusion.models.compatible import check_compatible, empty_model, with_anchor_form
 from transfuse.fusion.other_processors import warned_of_processors
 from transfuse.fusion.planning.data_memory import check_data_memory
@@ -46,8 +46,7 @@ def carry_plan(
     chosen = carry_options(options, data is not None, keep is not None)
     chosen = options_for(chosen, new_base, base, tuned, data is not None)
     stored = [empty_model(path, chosen) for path in paths]
-    for line in settings_lines(stored, paths, chosen, NEW_BASE):
-        progress.warn(line)
+    warn_of_settings(stored, paths, chosen, progress, NEW_BASE)
     empty = with_anchor_form(stored, paths, chosen, like=NEW_BASE)
     check_compatible(empty, paths, 0 if chosen.needs_equal_widths else NEW_BASE)
     paths, stored, empty = [*paths[1:], tuned], [*stored[1:], stored[0]], [*empty[1:], empty[0]]  # as in `ROLES`

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedModel
 
+from transfuse.base.progress import Progress
 from transfuse.config.options import Options
 from transfuse.network.reconfigured import with_config
 from transfuse.network.tolerated_settings import ROTARY, tolerated_differences, with_settings
@@ -40,3 +41,15 @@ def settings_lines(
         if found:
             lines.append(f"{name}: {changes}, as in {names[like] if like else 'the anchor'}")
     return lines
+
+
+def warn_of_settings(
+    models: Sequence[PreTrainedModel], names: Sequence[str], options: Options, progress: Progress, like: int = 0
+) -> None:
+    """Tell the user which settings change.
+
+    Args:
+        models, names, like: as for `settings_lines`.
+    """
+    for line in settings_lines(models, names, options, like):
+        progress.warn(line)

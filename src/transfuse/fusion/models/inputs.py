@@ -12,7 +12,7 @@ from transfuse.base.budget import check_free_memory
 from transfuse.base.distributed import process_group
 from transfuse.base.progress import Progress
 from transfuse.checkpoint.reading.given_models import check_given
-from transfuse.checkpoint.reading.load import Model, adapter_base, local_directory, model_name, model_names
+from transfuse.checkpoint.reading.load import Model, local_directory, model_name, model_names
 from transfuse.checkpoint.reading.mapped_model import mapped_network
 from transfuse.checkpoint.reading.sentences import check_sentence_modules
 from transfuse.checkpoint.reading.spill import TensorSpill
@@ -20,7 +20,7 @@ from transfuse.checkpoint.record.origin import Origin, origin
 from transfuse.config.options import Options
 from transfuse.config.validation import check_base, check_data, fewest_models, unknown_methods
 from transfuse.errors import ConfigError
-from transfuse.fusion.models.anchor_settings import settings_lines
+from transfuse.fusion.models.anchor_settings import warn_of_settings
 from transfuse.fusion.models.compatible import (
     borrowed_by_sources,
     check_models_given,
@@ -153,8 +153,7 @@ def open_models(
         inputs = _loaded(models, names, options, unloaded, size_samples, like, progress)
     for index in padded:
         progress.warn(padding_warning(empty[0], empty[index], names[index], anchor_name))
-    for line in settings_lines(unloaded.stored, names, options, like):
-        progress.warn(line)
+    warn_of_settings(unloaded.stored, names, options, progress, like)
     for source, name in zip(empty[1:], names[1:], strict=True):
         warn_of_order(empty[0].config, source, name, progress, anchor_name)
     return inputs if base is None else _with_last_as_base(inputs)
@@ -190,7 +189,7 @@ def _loaded(
 ) -> Inputs:
     """Return loaded models; sources with another vocabulary are converted to the anchor's."""
     given = [with_own_config(model) if isinstance(model, PreTrainedModel) else load(model, options) for model in models]
-    origins = tuple(_origin(source, model) for source, model in zip(models, given, strict=True))
+    origins = tuple(origin(source, model) for source, model in zip(models, given, strict=True))
     given = in_one_family(given, names)
     lines: list[str] = []
     loaded = with_anchor_sizes(given, names, size_samples, lines.append, options.needs_equal_widths, like)
@@ -234,7 +233,7 @@ def _streamed(paths: Sequence[str], unloaded: UnloadedModels[Options], spill: Te
         replace(with_anchor_order(network, empty[0].config), name=path)
         for network, path in zip(networks, paths, strict=True)
     ]
-    origins = tuple(_origin(path, model) for path, model in zip(paths, empty, strict=True))
+    origins = tuple(origin(path, model) for path, model in zip(paths, empty, strict=True))
     needed = estimate.streamed_bytes if spill is None else mapped_bytes(estimate)
     borrowed = [frozenset[str]()] * len(rows)
     return Inputs(
@@ -248,10 +247,3 @@ def _streamed(paths: Sequence[str], unloaded: UnloadedModels[Options], spill: Te
         needed_bytes=needed,
         base_correlation=unloaded.correlation,
     )
-
-
-def _origin(source: Model, model: PreTrainedModel) -> Origin:
-    """Return what identifies an input model; the base model of an adapter is protected from being overwritten."""
-    base = None if isinstance(source, PreTrainedModel) else adapter_base(source)
-    found = origin(source, model)
-    return found if base is None else replace(found, folder=str(base))
